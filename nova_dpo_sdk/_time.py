@@ -1,0 +1,180 @@
+"""Time: the clock, polling with an end, and retries. The only `sleep` and the only tenacity."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tenacity import RetryCallState
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """What tells the time and waits; pass a `FakeClock` to wait for nothing."""
+
+    def now(self) -> datetime:
+        """The present moment, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> datetime:
+        """The present moment, aware, in UTC."""
+        return datetime.now(timezone.utc)
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass; none when negative."""
+        time.sleep(max(0.0, seconds))
+
+
+class FakeClock:
+    """A clock that moves only when somebody sleeps on it or moves it.
+
+    Args:
+        start: The first moment; the machine's present time when left out.
+    """
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self._start = start or datetime.now(timezone.utc)
+        self._passed = 0.0
+        self._lock = threading.Lock()
+
+    def now(self) -> datetime:
+        """The fake moment, aware, in UTC."""
+        return self._start + timedelta(seconds=self._passed)
+
+    def monotonic(self) -> float:
+        """Fake seconds since the start."""
+        return self._passed
+
+    def sleep(self, seconds: float) -> None:
+        """Move on by `seconds` at once."""
+        with self._lock:
+            self._passed += max(0.0, seconds)
+
+    advance = sleep
+
+
+def ticks(
+    clock: Clock, *, interval: float, timeout: float, jitter: float = 0.1, seed: int | None = None
+) -> Iterator[float]:
+    """Yield the seconds passed, now and after every interval, until `timeout`; the last tick is at the end.
+
+    Args:
+        clock: What is asked for the time and slept on.
+        interval: Seconds between ticks.
+        timeout: Seconds after which no further tick comes; `math.inf` for none.
+        jitter: Share of the interval by which a pause may be longer, so that many waiters do not beat as one.
+        seed: Fixes the jitter, for tests.
+
+    Yields:
+        Seconds since the first tick.
+    """
+    rng = random.Random(seed)  # noqa: S311 - spreads load; nothing secret hangs on it
+    start = clock.monotonic()
+    while True:
+        passed = clock.monotonic() - start
+        yield passed
+        left = timeout - (clock.monotonic() - start)
+        if left <= 0:
+            return
+        clock.sleep(min(left, interval * (1 + jitter * rng.random())))
+
+
+class Retryable(Exception):  # noqa: N818 - a signal between layers, never seen by users
+    """A failed try that may be tried again.
+
+    Attributes:
+        error: What to raise when the budget is used up.
+        after: Seconds that the other side asked us to wait; None when it did not say.
+    """
+
+    def __init__(self, error: Exception, after: float | None = None) -> None:
+        self.error = error
+        self.after = after
+        super().__init__(str(error))
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often and how long one call is tried again.
+
+    Attributes:
+        attempts: Tries in all.
+        base: Seconds before the second try, doubled for each further one (with full jitter).
+        cap: Longest single pause, in seconds.
+        budget: Seconds after which no further try is begun.
+    """
+
+    attempts: int = 5
+    base: float = 0.5
+    cap: float = 20.0
+    budget: float = 120.0
+
+    def call(self, clock: Clock, try_once: Callable[[], T]) -> T:
+        """Call `try_once` until it answers, raises anything but `Retryable`, or the budget is used up.
+
+        Args:
+            clock: Passes the time between tries; the budget is counted on it.
+            try_once: The call. Raises `Retryable` where another try is safe and may help.
+
+        Returns:
+            What `try_once` returned.
+
+        Raises:
+            Exception: The error inside the last `Retryable`, or what `try_once` raised itself.
+        """
+        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+        started = clock.monotonic()
+
+        def pause(state: RetryCallState) -> float:
+            asked = _asked_pause(state)
+            ceiling = min(self.cap, self.base * 2 ** (state.attempt_number - 1))
+            drawn = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, nothing secret
+            return drawn if asked is None else max(drawn, asked)
+
+        def spent(state: RetryCallState) -> bool:
+            # tenacity's own stop_after_delay reads the machine's clock, so the budget is counted here.
+            wait = state.upcoming_sleep
+            return clock.monotonic() - started + wait > self.budget
+
+        retrying = Retrying(
+            sleep=clock.sleep,
+            wait=pause,
+            stop=lambda state: stop_after_attempt(self.attempts)(state) or spent(state),
+            retry=retry_if_exception_type(Retryable),
+            reraise=True,
+        )
+        try:
+            return retrying(try_once)
+        except Retryable as last:
+            raise last.error from last.error.__cause__
+
+
+def _asked_pause(state: RetryCallState) -> float | None:
+    outcome = state.outcome
+    failure = outcome.exception() if outcome is not None else None
+    return failure.after if isinstance(failure, Retryable) else None
