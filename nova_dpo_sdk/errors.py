@@ -167,9 +167,7 @@ class ClusterError(NovaError):
         reason: The API server's reason, such as `AlreadyExists`; empty when no answer came.
     """
 
-    def __init__(
-        self, message: str, *, verb: str = "", target: str = "", status: int = 0, reason: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, verb: str = "", target: str = "", status: int = 0, reason: str = "") -> None:
         self.verb = verb
         self.target = target
         self.status = status
@@ -209,5 +207,3 @@ class JobTimeoutError(JobError, TimeoutError):
 
 class CheckpointError(JobError):
     """The job finished, but its manifest is missing, older than the job, or unreadable."""
-
-

@@ -99,8 +99,6 @@ def _written(recipe: Recipe, name: str) -> Any:
         return recipe.model_name_or_path
     if name == "tuning":
         return _scheme(recipe)
-    if name == "save_steps" and getattr(recipe, name) is None:
-        return getattr(recipe, "max_steps", None)
     head, _, tail = name.partition(".")
     value = getattr(recipe, head, None)
     value = getattr(value, tail, None) if tail else value

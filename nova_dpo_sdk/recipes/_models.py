@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from nova_dpo_sdk.catalog import (
     Catalog,
@@ -84,6 +84,11 @@ def _published_lora(data: dict[str, Any]) -> Tuning:
     return LoRA().completed(data["technique"], data["model"])
 
 
+def _at_the_end(data: dict[str, Any]) -> int:
+    steps: int = data["max_steps"]
+    return steps
+
+
 def _limited(name: str, value: Any, limits: Any) -> Any:
     limit: Limit | None = limits.get(name)
     if limit is None:
@@ -103,6 +108,8 @@ class Recipe(Value):
     Raises:
         RecipeError: Carries every finding about every field at once.
     """
+
+    model_config = ConfigDict(validate_default=True)  # a default can be wrong beside what was given: min_lr below lr
 
     technique: Technique
     """What this recipe trains with; fixed by its class."""
@@ -257,7 +264,7 @@ class Recipe(Value):
         unset = {
             name: limit.default
             for name, limit in offers[0].limits.items()
-            if name in fields and name not in self.model_fields_set and limit.default != getattr(self, name)
+            if name in fields and name not in self.model_fields_set and limit.default not in (None, getattr(self, name))
         }
         return self.replace(**unset) if unset else self
 
@@ -381,8 +388,8 @@ class Nova2SFTRecipe(Recipe):
     """Named validation sets by S3 path; None leaves the key out."""
     max_steps: int = _published("max_steps")
     """Optimizer steps in all, at least 4."""
-    save_steps: int | None = _published("save_steps")
-    """Steps between saves, at most `max_steps`; None for `max_steps`."""
+    save_steps: int = Field(default_factory=_at_the_end)
+    """Steps between saves, at most `max_steps`; equal to it when left out."""
     save_top_k: int = _published("save_top_k")
     """How many checkpoints are kept, at least 1 (HyperPod only)."""
     reasoning_enabled: bool = _published("reasoning_enabled")
@@ -413,9 +420,9 @@ class Nova2SFTRecipe(Recipe):
 
     @field_validator("save_steps")
     @classmethod
-    def _saved_in_time(cls, save_steps: int | None, info: ValidationInfo) -> int | None:
+    def _saved_in_time(cls, save_steps: int, info: ValidationInfo) -> int:
         most = info.data.get("max_steps")
-        if save_steps is not None and most is not None and save_steps > most:
+        if most is not None and save_steps > most:
             raise refused(
                 "save-steps-not-allowed",
                 "save_steps",

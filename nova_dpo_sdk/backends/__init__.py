@@ -1,0 +1,21 @@
+"""The contract between what is planned and where it runs."""
+
+from nova_dpo_sdk.backends._contract import Backend, JobRef, JobSnapshot, JobStatus, ReplicaSnapshot
+from nova_dpo_sdk.backends._plan import LABEL_DIGEST, Plan, PlanInputs, Upload, draft, job_name
+from nova_dpo_sdk.errors import Finding, Severity
+
+__all__ = [
+    "LABEL_DIGEST",
+    "Backend",
+    "Finding",
+    "JobRef",
+    "JobSnapshot",
+    "JobStatus",
+    "Plan",
+    "PlanInputs",
+    "ReplicaSnapshot",
+    "Severity",
+    "Upload",
+    "draft",
+    "job_name",
+]

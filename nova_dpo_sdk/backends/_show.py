@@ -1,0 +1,109 @@
+"""A plan for human eyes: as text for a terminal, as a small escaped table for a notebook."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from typing import TYPE_CHECKING
+
+from nova_dpo_sdk.errors import Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from nova_dpo_sdk.backends._plan import Plan
+
+_WIDTH = 100
+
+
+def plan_text(plan: Plan) -> str:
+    """Everything about a plan, as text."""
+    import yaml
+
+    documents = "---\n".join(
+        yaml.safe_dump(each, sort_keys=False, allow_unicode=True, width=4096) for each in plan.objects
+    )
+    return "\n".join(
+        [
+            *plan_head(plan),
+            "",
+            "recipe, as the container reads it:",
+            textwrap.indent(plan.recipe.to_yaml().rstrip("\n"), "  "),
+            "",
+            f"objects, in the order in which they are sent ({len(plan.objects)}):",
+            textwrap.indent(documents.rstrip("\n"), "  "),
+            "",
+            *findings_text(plan.findings),
+            verdict(plan),
+        ]
+    )
+
+
+def plan_head(plan: Plan) -> list[str]:
+    """The few lines that tell one plan from another."""
+    recipe = plan.recipe
+    rows = [
+        ("plan", plan.name + (f" (attempt {plan.attempt})" if plan.attempt > 1 else "")),
+        ("trains", f"{recipe.model} {recipe.technique}, {recipe.tuning.kind}, {recipe.replicas} replicas"),
+        ("from", plan.recipe.model_name_or_path),
+        ("where", ", ".join(f"{key} {value}" for key, value in plan.target.items())),
+        *((("data" if n == 0 else "validation"), f"{u.path} ({u.records:,} records, {size(u.size)})\n-> {u.uri}")
+          for n, u in enumerate(plan.uploads)),
+        ("output", f"{plan.inputs.output}/{plan.name}/manifest.json"),
+        ("record", f"{plan.folder}/"),
+        ("digest", plan.digest),
+        *(("unresolved", f"{name}: shown as {mark}, asked of AWS at submit") for name, mark in plan.unresolved.items()),
+    ]  # fmt: skip
+    return [f"{label:<11}" + value.replace("\n", "\n" + " " * 11) for label, value in rows]
+
+
+def findings_text(findings: Iterable[Finding]) -> list[str]:
+    """Findings, the worst first, wrapped for a terminal."""
+    order = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
+    lines: list[str] = []
+    for each in sorted(findings, key=lambda finding: order[finding.severity]):
+        lines.append(f"{each.severity} [{each.code}] {each.where}")
+        details = [each.message, f"Allowed: {each.allowed}." if each.allowed else "", each.fix]
+        details.append(f"Source: {each.source}." if each.source else "")
+        lines += textwrap.wrap(
+            " ".join(d for d in details if d), _WIDTH, initial_indent="    ", subsequent_indent="    "
+        )
+    return lines
+
+
+def verdict(plan: Plan) -> str:
+    """Whether it can be submitted, in one line."""
+    counts = f"{len(plan.errors)} error{_s(plan.errors)}, {len(plan.warnings)} warning{_s(plan.warnings)}"
+    return f"{counts}. " + (
+        "Nothing was sent; ready to submit." if plan.ok else "Nothing was sent; cannot be submitted."
+    )
+
+
+def plan_html(plan: Plan) -> str:
+    """A plan's head and findings as an escaped HTML table."""
+    head = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(line[:11].strip())}</th><td>{html.escape(line[11:])}</td></tr>"
+        for text in plan_head(plan)
+        for line in text.splitlines()
+    )
+    found = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(str(each.severity))}</th>"
+        f"<td><code>{html.escape(each.code)}</code> {html.escape(each.where)}: {html.escape(each.message)} "
+        f"{html.escape(each.fix)}</td></tr>"
+        for each in plan.findings
+    )
+    return f"<table>{head}{found}</table><p>{html.escape(verdict(plan))}</p>"
+
+
+def size(count: int) -> str:
+    """Bytes in a unit that a person reads."""
+    value = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{count} B"
+
+
+def _s(items: Sequence[object]) -> str:
+    return "" if len(items) == 1 else "s"

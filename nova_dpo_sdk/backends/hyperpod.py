@@ -1,0 +1,490 @@
+"""HyperPod on EKS: two objects sent straight to the Kubernetes API; no subprocess, no Helm, no kubeconfig."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nova_dpo_sdk.aws import AWS, S3Uri
+from nova_dpo_sdk.backends import _manifests as manifests
+from nova_dpo_sdk.backends._contract import JobRef, JobSnapshot, JobStatus
+from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, PODS, PYTORCHJOBS, KubernetesAPI
+from nova_dpo_sdk.backends._manifest import absolute, find_manifest
+from nova_dpo_sdk.backends._plan import LABEL_DIGEST, Plan
+from nova_dpo_sdk.backends._status import fold, gone
+from nova_dpo_sdk.catalog import Catalog, Platform
+from nova_dpo_sdk.errors import (
+    ClusterError,
+    ConfigurationError,
+    Finding,
+    JobFailedError,
+    JobStoppedError,
+    Severity,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    import boto3
+
+    from nova_dpo_sdk._time import Clock
+    from nova_dpo_sdk.recipes import Recipe
+
+_log = logging.getLogger(__name__)
+
+UNKNOWN_ACCOUNT = "<account>"
+"""Stands for the account's number in a plan until AWS was asked."""
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+_LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
+_PROFILES = ("declared", "2025-12", "faithful")
+
+
+@dataclass(frozen=True)
+class HyperPodOptions:
+    """What a job on HyperPod asks of the cluster besides its recipe.
+
+    Attributes:
+        image: Training image; the catalog's for Region and technique when None.
+        init_image: Init container's image; the catalog's when None.
+        profile: How the init container gets the cluster's CA certificate; see `TemplateProfile`.
+        priority_class: Kubernetes PriorityClass of the pods.
+        service_account: Service account of the pods.
+        queue: Kueue's local queue (task governance), as a label of the job.
+        queue_priority: Kueue's WorkloadPriorityClass.
+        labels: Further labels of the job.
+        annotations: Further annotations of the job.
+        backoff_limit: Restarts after which the operator fails the job; None as AWS's own launcher: never.
+        active_deadline_seconds: Seconds after which the operator fails the job; None for never.
+    """
+
+    image: str | None = None
+    init_image: str | None = None
+    profile: manifests.TemplateProfile = "declared"
+    priority_class: str | None = None
+    service_account: str | None = None
+    queue: str | None = None
+    queue_priority: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    annotations: Mapping[str, str] = field(default_factory=dict[str, str])
+    backoff_limit: int | None = None
+    active_deadline_seconds: int | None = None
+
+
+class HyperPodBackend:
+    """A HyperPod cluster orchestrated by EKS. Building one asks nobody; a plan for it asks nobody either.
+
+    Args:
+        cluster: The HyperPod cluster's name.
+        namespace: Kubernetes namespace of the jobs.
+        instance_type: Of the restricted instance group, such as `ml.p5.48xlarge`.
+        session: A boto3 session; boto3's default when left out.
+        region: AWS Region; the session's when left out.
+        account: Twelve digits; asked of AWS once, at submit, when left out.
+        clock: What tells the time.
+        kms_key_id: KMS key for what is written to S3.
+        catalog: What Nova offers; the packaged catalog when left out.
+        options: Everything else that a job may ask of the cluster; see `HyperPodOptions`.
+
+    Raises:
+        ConfigurationError: An argument cannot be right; names every one that cannot.
+    """
+
+    platform = Platform.HYPERPOD
+    poll_interval = 30.0
+
+    def __init__(
+        self,
+        cluster: str,
+        *,
+        namespace: str = "kubeflow",
+        instance_type: str = "ml.p5.48xlarge",
+        session: boto3.Session | None = None,
+        region: str | None = None,
+        account: str | None = None,
+        clock: Clock | None = None,
+        kms_key_id: str | None = None,
+        catalog: Catalog | None = None,
+        options: HyperPodOptions | None = None,
+    ) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+        self.instance_type = instance_type if instance_type.startswith("ml.") else f"ml.{instance_type}"
+        self.options = options or HyperPodOptions()
+        found = [*_place_findings(cluster, namespace), *_option_findings(self.options)]
+        if found:
+            raise ConfigurationError("This HyperPodBackend cannot be used:", found)
+        self.catalog = catalog or Catalog.packaged()
+        self.aws = AWS(session, region=region, account=account, clock=clock, kms_key_id=kms_key_id)
+        self.clock = self.aws.clock
+        self._lock = threading.Lock()
+        self._api: KubernetesAPI | None = None
+
+    def __repr__(self) -> str:
+        return f"HyperPodBackend({self.cluster!r}, namespace={self.namespace!r}, instance_type={self.instance_type!r})"
+
+    def identity(self) -> dict[str, str]:
+        """What tells this place from another."""
+        return {
+            "platform": str(self.platform),
+            "region": self._region() or "(no Region)",
+            "cluster": self.cluster,
+            "namespace": self.namespace,
+            "instance_type": self.instance_type,
+        }
+
+    def _region(self) -> str | None:
+        try:
+            return self.aws.region
+        except ConfigurationError:
+            return None
+
+    def unresolved(self) -> dict[str, str]:
+        """The account's number, as long as nobody said it."""
+        return {} if self.aws.known_account else {"account": UNKNOWN_ACCOUNT}
+
+    def resolve(self) -> None:
+        """Ask AWS for the account's number, once."""
+        self.aws.account()
+
+    def ref(self, name: str) -> JobRef:
+        """The reference of the job of that name here."""
+        return JobRef(self.platform, self._region() or "no-region", (self.cluster, self.namespace, name))
+
+    def findings(self, recipe: Recipe) -> list[Finding]:
+        """What is wrong about this Region and image for a recipe."""
+        region = self._region()
+        if region is None:
+            return [
+                Finding(
+                    "region-missing",
+                    Severity.ERROR,
+                    "region",
+                    "No AWS Region is set.",
+                    fix='Give HyperPodBackend(region="us-east-1"), or set AWS_REGION.',
+                )
+            ]
+        accounts = self.catalog.training_accounts
+        found: list[Finding] = []
+        for what, image, known in (
+            ("training", self._image(recipe, region), accounts),
+            ("init", self._init_image(region), self.catalog.init_accounts),
+        ):
+            if image is None:
+                found.append(_no_image(what, region, sorted(known), self.catalog))
+        return found
+
+    def _image(self, recipe: Recipe, region: str) -> str | None:
+        return self.options.image or self.catalog.training_image(self.platform, recipe.family, region)
+
+    def _init_image(self, region: str) -> str | None:
+        return self.options.init_image or self.catalog.init_image(region)
+
+    def render(self, recipe: Recipe, digest: str) -> tuple[dict[str, Any], ...]:
+        """The ConfigMap and the PyTorchJob; empty when there is no image or instance type to name."""
+        region = self._region()
+        instance = self.catalog.instance(self.instance_type)
+        image = self._image(recipe, region) if region else None
+        init_image = self._init_image(region) if region else None
+        if region is None or instance is None or image is None or init_image is None:
+            return ()
+        shape = manifests.JobShape(
+            name=recipe.name,
+            namespace=self.namespace,
+            replicas=recipe.replicas,
+            instance_type=self.instance_type,
+            gpus=instance.gpus,
+            efa=instance.efa,
+            image=image,
+            init_image=init_image,
+            region=region,
+            account=self.aws.known_account or UNKNOWN_ACCOUNT,
+            profile=self.options.profile,
+            labels=self._labels(recipe, digest),
+            annotations={**self.options.annotations, manifests.PLAN_ANNOTATION: _plan_path(recipe)},
+            priority_class=self.options.priority_class,
+            service_account=self.options.service_account,
+            backoff_limit=self.options.backoff_limit,
+            active_deadline_seconds=self.options.active_deadline_seconds,
+        )
+        return manifests.config_map(shape, recipe.to_yaml()), manifests.pytorch_job(shape)
+
+    def _labels(self, recipe: Recipe, digest: str) -> dict[str, str]:
+        labels = dict(self.options.labels)
+        if self.options.queue:
+            labels[manifests.QUEUE_LABEL] = self.options.queue
+        if self.options.queue_priority:
+            labels[manifests.QUEUE_PRIORITY_LABEL] = self.options.queue_priority
+        labels[manifests.DIGEST_LABEL] = digest[:LABEL_DIGEST]
+        labels[manifests.NAME_LABEL] = recipe.name.rpartition("-")[0]
+        labels[manifests.TECHNIQUE_LABEL] = str(recipe.technique).lower()
+        return labels
+
+    def api(self) -> KubernetesAPI:
+        """The cluster's Kubernetes API; found through SageMaker and EKS on first use.
+
+        Raises:
+            NotFoundError: There is no such cluster.
+            ClusterError: It is not orchestrated by EKS, or EKS is not ready.
+        """
+        with self._lock:
+            if self._api is None:
+                self._api = self._connect()
+            return self._api
+
+    def _connect(self) -> KubernetesAPI:
+        cluster = self.aws.describe_hyperpod(self.cluster)
+        name = cluster.eks_name
+        if name is None:
+            raise ClusterError(
+                f"HyperPod cluster {self.cluster} is not orchestrated by EKS (it runs Slurm). "
+                "Nova jobs need a cluster on EKS with a restricted instance group.",
+                verb="connect",
+                target=self.cluster,
+            )
+        eks = self.aws.describe_eks(name, cluster.eks_region)
+        if eks.status not in ("ACTIVE", "UPDATING") or not eks.endpoint:
+            raise ClusterError(
+                f"EKS cluster {name} (of HyperPod cluster {self.cluster}) is {eks.status}; wait until it is ACTIVE.",
+                verb="connect",
+                target=name,
+            )
+        return KubernetesAPI(eks.endpoint, eks.ca_pem, lambda: self.aws.eks_token(name), clock=self.clock)
+
+    def submit(self, plan: Plan) -> bool:
+        """Create the ConfigMap and then the PyTorchJob, or adopt the very same job when it is there.
+
+        Returns:
+            True when it was there already.
+
+        Raises:
+            ClusterError: The cluster refused; what was created for this job is removed again.
+            JobFailedError: The same job is there and has failed; names `plan.again()`.
+            JobStoppedError: The same job is there and is being deleted; names `plan.again()`.
+        """
+        config_map, job = plan.objects
+        api = self.api()
+        existing = api.get_or_none(PYTORCHJOBS, self.namespace, plan.name)
+        if existing is not None:
+            return self._adopt(plan, existing)
+        fresh = self._put_config_map(api, config_map)
+        try:
+            created = api.create(PYTORCHJOBS, self.namespace, job)
+        except ClusterError as error:
+            if error.reason == "AlreadyExists":
+                return self._adopt(plan, api.get(PYTORCHJOBS, self.namespace, plan.name))
+            if fresh and 400 <= error.status < 500:
+                api.delete(CONFIGMAPS, self.namespace, config_map["metadata"]["name"])
+            raise
+        self._own_config_map(api, created)
+        return False
+
+    def _put_config_map(self, api: KubernetesAPI, config_map: dict[str, Any]) -> bool:
+        name = config_map["metadata"]["name"]
+        try:
+            api.create(CONFIGMAPS, self.namespace, config_map)
+        except ClusterError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            held = api.get(CONFIGMAPS, self.namespace, name)
+            if held.get("data") != config_map["data"]:
+                raise ClusterError(
+                    f"ConfigMap {self.namespace}/{name} exists with another recipe. It is not ours to overwrite: "
+                    "delete it, or give the recipe another name.",
+                    verb="create",
+                    target=f"configmaps/{self.namespace}/{name}",
+                    status=409,
+                    reason="AlreadyExists",
+                ) from error
+            return False
+        return True
+
+    def _own_config_map(self, api: KubernetesAPI, job: dict[str, Any]) -> None:
+        """Make the ConfigMap go when the job goes; a failure here harms nobody, cancel removes both anyway."""
+        owner = {
+            "apiVersion": job["apiVersion"],
+            "kind": job["kind"],
+            "name": job["metadata"]["name"],
+            "uid": job["metadata"]["uid"],
+        }
+        name = manifests.config_map_name(owner["name"])
+        try:
+            held = api.get(CONFIGMAPS, self.namespace, name)
+            if held["metadata"].get("ownerReferences") != [owner]:
+                held["metadata"]["ownerReferences"] = [owner]
+                api.update(CONFIGMAPS, self.namespace, name, held)
+        except ClusterError as error:
+            _log.warning("ConfigMap %s keeps no owner reference: %s", name, error)
+
+    def _adopt(self, plan: Plan, existing: dict[str, Any]) -> bool:
+        label = existing["metadata"].get("labels", {}).get(manifests.DIGEST_LABEL)
+        if label != plan.digest[:LABEL_DIGEST]:
+            raise ClusterError(
+                f"PyTorchJob {self.namespace}/{plan.name} exists and is another run (digest {label or 'none'}). "
+                "Give the recipe another name.",
+                verb="create",
+                target=f"pytorchjobs/{self.namespace}/{plan.name}",
+                status=409,
+                reason="AlreadyExists",
+            )
+        snapshot = self._fold(self.ref(plan.name), existing)
+        again = "submit plan.again(), its next attempt under its own name"
+        if snapshot.status is JobStatus.FAILED:
+            message = (
+                f"This very run was submitted before as {plan.name} and failed: {snapshot} To try it again, {again}."
+            )
+            raise JobFailedError(message, ref=str(self.ref(plan.name)), snapshot=snapshot)
+        if snapshot.status is JobStatus.STOPPING:
+            message = (
+                f"This very run was submitted as {plan.name} before and is being deleted. Wait for that, or {again}."
+            )
+            raise JobStoppedError(message, ref=str(self.ref(plan.name)), snapshot=snapshot)
+        if not snapshot.status.is_terminal:
+            self._own_config_map(self.api(), existing)
+        return True
+
+    def snapshot(self, ref: JobRef) -> JobSnapshot:
+        """Look at a job and its pods once."""
+        self._mine(ref)
+        job = self.api().get_or_none(PYTORCHJOBS, self.namespace, ref.name)
+        return gone(str(ref), self.clock.now()) if job is None else self._fold(ref, job)
+
+    def _fold(self, ref: JobRef, job: dict[str, Any]) -> JobSnapshot:
+        return fold(str(ref), job, self._pods(job), self.clock.now())
+
+    def _pods(self, job: dict[str, Any]) -> list[dict[str, Any]] | None:
+        """A job's pods: listed where that is allowed, else looked up by the names that the operator gives them."""
+        name = job["metadata"]["name"]
+        api = self.api()
+        try:
+            return api.list(PODS, self.namespace, label_selector=f"training.kubeflow.org/job-name={name}")
+        except ClusterError as error:
+            if error.status != 403:
+                raise
+        specs: dict[str, Any] = job.get("spec", {}).get("pytorchReplicaSpecs", {})
+        names = [
+            f"{name}-{role.lower()}-{index}"
+            for role, spec in specs.items()
+            for index in range(int(spec.get("replicas") or 1))
+        ]
+        try:
+            pods = [api.get_or_none(PODS, self.namespace, each) for each in names]
+        except ClusterError as error:
+            if error.status != 403:
+                raise
+            return None
+        return [pod for pod in pods if pod is not None]
+
+    def cancel(self, ref: JobRef) -> None:
+        """Delete the job and its ConfigMap; nothing happens when they are gone already."""
+        self._mine(ref)
+        api = self.api()
+        api.delete(PYTORCHJOBS, self.namespace, ref.name)
+        api.delete(CONFIGMAPS, self.namespace, manifests.config_map_name(ref.name))
+
+    def checkpoint_uri(self, ref: JobRef, output: S3Uri, not_before: datetime | None) -> str:
+        """The S3 path of the checkpoint that the job's manifest states.
+
+        Raises:
+            CheckpointError: There is no usable manifest.
+        """
+        self._mine(ref)
+        manifest = find_manifest(self.aws, output, ref.name, ref=str(ref), not_before=not_before)
+        if manifest.checkpoint.startswith("s3://"):
+            return absolute(manifest, [], ref=str(ref))
+        groups = self.aws.describe_hyperpod(self.cluster).groups
+        places = {g.output_s3_uri for g in groups if g.output_s3_uri and g.instance_type == self.instance_type}
+        return absolute(manifest, sorted(places), ref=str(ref))
+
+    def _mine(self, ref: JobRef) -> None:
+        mine = self.ref(ref.name)
+        if ref != mine:
+            raise ConfigurationError(
+                f"{ref} does not live here: this backend looks after {mine}. Build one for its place."
+            )
+
+
+def _plan_path(recipe: Recipe) -> str:
+    return f"{recipe.output_s3_path.rstrip('/')}/plans/{recipe.name}/plan.json"
+
+
+def _no_image(what: str, region: str, known: list[str], catalog: Catalog) -> Finding:
+    option = "image" if what == "training" else "init_image"
+    return Finding(
+        code="region-not-offered",
+        severity=Severity.ERROR,
+        where="region",
+        message=f"No {what} image for Nova is known in {region}.",
+        value=region,
+        allowed=", ".join(known),
+        fix=f"Use a cluster in one of these Regions, or give HyperPodOptions({option}=...), "
+        "or a catalog made by catalog.with_region(...).",
+        source=catalog.titles(["launcher"]),
+    )
+
+
+def _place_findings(cluster: str, namespace: str) -> list[Finding]:
+    found: list[Finding] = []
+    if not cluster or cluster != cluster.strip() or "/" in cluster:
+        found.append(
+            Finding(
+                "cluster-name",
+                Severity.ERROR,
+                "cluster",
+                f"{cluster!r} is not the name of a HyperPod cluster.",
+                cluster,
+                "the cluster's name",
+                "Take it from the SageMaker console.",
+            )
+        )
+    if not _DNS_LABEL.match(namespace):
+        found.append(
+            Finding(
+                "namespace-name",
+                Severity.ERROR,
+                "namespace",
+                f"{namespace!r} is not the name of a namespace.",
+                namespace,
+                "small letters, digits and hyphens, at most 63",
+                "Usually kubeflow or hyperpod-ns-<team>.",
+            )
+        )
+    return found
+
+
+def _option_findings(options: HyperPodOptions) -> list[Finding]:
+    found: list[Finding] = []
+    if options.profile not in _PROFILES:
+        found.append(_bad_option("profile", options.profile, ", ".join(_PROFILES)))
+    for name in ("backoff_limit", "active_deadline_seconds"):
+        value = getattr(options, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            found.append(_bad_option(name, value, "a whole number from 0"))
+    for name in ("priority_class", "service_account"):
+        value = getattr(options, name)
+        if value is not None and not _DNS_LABEL.match(value):
+            found.append(_bad_option(name, value, "the name of an object: small letters, digits and hyphens"))
+    own = {manifests.QUEUE_LABEL: options.queue, manifests.QUEUE_PRIORITY_LABEL: options.queue_priority}
+    labels: dict[str, object] = {**options.labels, **{k: v for k, v in own.items() if v is not None}}
+    for key, value in labels.items():
+        if not _LABEL_KEY.match(key) or not isinstance(value, str) or not _LABEL_VALUE.match(value):
+            found.append(
+                _bad_option(f"labels[{key!r}]", value, "a legal label: a key, and a value of at most 63 letters")
+            )
+        elif key == "app" or key.startswith(f"{manifests.OUR_PREFIX}/"):
+            found.append(_bad_option(f"labels[{key!r}]", value, "any key but app and those of this package"))
+    annotations: dict[str, object] = {**options.annotations}
+    for key, value in annotations.items():
+        if not _LABEL_KEY.match(key) or not isinstance(value, str):
+            found.append(_bad_option(f"annotations[{key!r}]", value, "a legal key and a text"))
+    return found
+
+
+def _bad_option(where: str, value: object, allowed: str) -> Finding:
+    return Finding(
+        "option-not-allowed", Severity.ERROR, where, f"{where} is {value!r}.", value, allowed, f"Correct {where}."
+    )

@@ -1,0 +1,274 @@
+"""A handle on one job, shaped like a future: look, wait with an end, take the result, cancel."""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from nova_dpo_sdk._time import ticks
+from nova_dpo_sdk.backends import Backend, JobRef, JobSnapshot, JobStatus
+from nova_dpo_sdk.catalog import NovaModel, Platform, Technique, TuningKind
+from nova_dpo_sdk.errors import (
+    CheckpointError,
+    JobError,
+    JobFailedError,
+    JobNotFinishedError,
+    JobStoppedError,
+    JobTimeoutError,
+)
+from nova_dpo_sdk.recipes import Checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from nova_dpo_sdk.aws import S3Uri
+
+FIVE_DAYS = 5 * 24 * 3600.0
+"""How long a wait lasts when nobody says, in seconds; AWS's own DPO notebook allows a run as much."""
+MANIFEST_GRACE = 600.0
+"""How long a succeeded job's manifest is waited for, in seconds."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a wait bears with a job that is in trouble but not finished.
+
+    Attributes:
+        degraded: Seconds for which a container may keep failing.
+        restarts: Restarts, of all replicas together, that end it sooner.
+        stalled: Seconds for which nothing may happen.
+    """
+
+    degraded: float = 1800.0
+    restarts: int = 10
+    stalled: float = 1800.0
+
+    def ends(self, snapshot: JobSnapshot, lasted: float) -> bool:
+        """Whether a trouble that has lasted for `lasted` seconds ends the wait."""
+        if snapshot.status is JobStatus.DEGRADED:
+            return lasted >= self.degraded or snapshot.restarts >= self.restarts
+        return snapshot.status is JobStatus.STALLED and lasted >= self.stalled
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What was kept of a plan beside its run: enough to know what a checkpoint is.
+
+    Attributes:
+        output: The run's `output_s3_path`.
+        written_at: When the record was written: before the job was created. None when unknown.
+    """
+
+    model: NovaModel
+    tuning: TuningKind
+    technique: Technique
+    platform: Platform
+    output: S3Uri
+    written_at: datetime | None
+
+
+class Job:
+    """One job. `repr` costs nothing; every method asks the platform.
+
+    Attributes:
+        ref: The job as a URL; `nova.job(ref)` finds it again from anywhere.
+        adopted: Whether a submit found it there already instead of creating it.
+    """
+
+    def __init__(self, ref: JobRef, backend: Backend, output: S3Uri, *, adopted: bool = False) -> None:
+        self._ref = ref
+        self._backend = backend
+        self._output = output
+        self.adopted = adopted
+        self._last: JobSnapshot | None = None
+
+    @property
+    def ref(self) -> str:
+        """The job as a URL."""
+        return str(self._ref)
+
+    @property
+    def name(self) -> str:
+        """The job's name on its platform."""
+        return self._ref.name
+
+    def __repr__(self) -> str:
+        return f"Job({self.ref!r})"
+
+    def _repr_html_(self) -> str:
+        seen = str(self._last) if self._last else "not looked at yet: job.status()"
+        return (
+            f"<table><tr><th>job</th><td><code>{html.escape(self.ref)}</code></td></tr>"
+            f"<tr><th>last seen</th><td>{html.escape(seen)}</td></tr></table>"
+        )
+
+    def status(self) -> JobSnapshot:
+        """Look at the job once.
+
+        Raises:
+            ClusterError: The cluster cannot be asked; that says nothing about the job.
+            AWSError: The same of AWS.
+        """
+        self._last = self._backend.snapshot(self._ref)
+        return self._last
+
+    def wait(
+        self,
+        timeout: float = FIVE_DAYS,
+        on_update: Callable[[JobSnapshot], None] | None = None,
+        *,
+        interval: float | None = None,
+        patience: Patience | None = None,
+    ) -> JobSnapshot:
+        """Wait until the job has finished, one way or the other.
+
+        Args:
+            timeout: Seconds after which to stop waiting; the job runs on.
+            on_update: Called with every snapshot that differs from the one before.
+            interval: Seconds between looks; the backend's own when left out.
+            patience: How long a job in trouble is borne with.
+
+        Returns:
+            The last snapshot: succeeded, failed, stopped or deleted.
+
+        Raises:
+            JobTimeoutError: The time is up; the job runs on.
+            JobFailedError: The job is in trouble that does not mend itself; it is still on the cluster.
+        """
+        bear = patience or Patience()
+        trouble: tuple[JobStatus, float] | None = None
+        shown: tuple[Any, ...] | None = None
+        for passed in ticks(self._backend.clock, interval=interval or self._backend.poll_interval, timeout=timeout):
+            snapshot = self.status()
+            face = (snapshot.status, snapshot.reason, snapshot.message, snapshot.replicas)
+            if on_update is not None and face != shown:
+                on_update(snapshot)
+            shown = face
+            if snapshot.status.is_terminal:
+                return snapshot
+            if trouble is None or trouble[0] is not snapshot.status:
+                trouble = (snapshot.status, passed)
+            if bear.ends(snapshot, passed - trouble[1]):
+                raise self._given_up(snapshot)
+        raise JobTimeoutError(
+            f"Stopped waiting for {self.name} after {timeout:.0f} s; the job runs on ({self._last}). "
+            f"Wait again with nova.job({self.ref!r}).wait().",
+            ref=self.ref,
+            snapshot=self._last,
+        )
+
+    def _given_up(self, snapshot: JobSnapshot) -> JobFailedError:
+        return JobFailedError(
+            f"{self.name} does not get on: {snapshot} It is still on the cluster and holds its nodes: "
+            "job.cancel() frees them.",
+            ref=self.ref,
+            snapshot=snapshot,
+        )
+
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that the job's manifest names.
+
+        Raises:
+            JobNotFinishedError: The job has not finished.
+            JobFailedError: The job failed.
+            JobStoppedError: The job was stopped, or deleted before it finished.
+            CheckpointError: It finished, but there is no usable manifest.
+        """
+        snapshot = self.status()
+        if not snapshot.status.is_terminal:
+            raise JobNotFinishedError(
+                f"{self.name} has not finished ({snapshot}) Wait for it with job.wait().",
+                ref=self.ref,
+                snapshot=snapshot,
+            )
+        return self._checkpoint(snapshot)
+
+    def _checkpoint(self, snapshot: JobSnapshot) -> Checkpoint:
+        if snapshot.status in (JobStatus.FAILED, JobStatus.STOPPED):
+            kind = JobFailedError if snapshot.status is JobStatus.FAILED else JobStoppedError
+            raise kind(f"{self.name} has no checkpoint: {snapshot}", ref=self.ref, snapshot=snapshot)
+        record = self._record
+        try:
+            uri = self._backend.checkpoint_uri(self._ref, record.output, snapshot.created_at or record.written_at)
+        except CheckpointError as error:
+            if snapshot.status is not JobStatus.DELETED:
+                raise
+            raise JobStoppedError(
+                f"{self.name} is not on the cluster and left no manifest: it was deleted before it finished. {error}",
+                ref=self.ref,
+                snapshot=snapshot,
+            ) from error
+        return Checkpoint(
+            uri=uri,
+            model=record.model,
+            tuning=record.tuning,
+            technique=record.technique,
+            platform=record.platform,
+            job=self.ref,
+        )
+
+    def result(
+        self,
+        timeout: float = FIVE_DAYS,
+        on_update: Callable[[JobSnapshot], None] | None = None,
+        *,
+        patience: Patience | None = None,
+    ) -> Checkpoint:
+        """Wait for the job to finish and give its checkpoint; the arguments are those of `wait`.
+
+        Raises:
+            JobFailedError: It failed, or does not get on.
+            JobStoppedError: It was stopped or deleted.
+            JobTimeoutError: The time is up; the job runs on.
+            CheckpointError: It succeeded, but no usable manifest appeared within ten minutes.
+        """
+        snapshot = self.wait(timeout, on_update, patience=patience)
+        missing: JobError | None = None
+        for _ in ticks(self._backend.clock, interval=5.0, timeout=MANIFEST_GRACE):
+            try:
+                return self._checkpoint(snapshot)
+            except CheckpointError as error:  # noqa: PERF203 - asked a few times, seconds apart
+                missing = error
+        raise missing or CheckpointError(f"{self.name} left no manifest.", ref=self.ref, snapshot=snapshot)
+
+    def cancel(self) -> None:
+        """Stop the job and remove what belongs to it; nothing happens when it is gone already."""
+        self._backend.cancel(self._ref)
+
+    @cached_property
+    def _record(self) -> RunRecord:
+        return read_record(self._backend, self._output, self._ref)
+
+
+def read_record(backend: Backend, output: S3Uri, ref: JobRef) -> RunRecord:
+    """Read what was kept of a job's plan.
+
+    Raises:
+        CheckpointError: The record is missing or unreadable: what the checkpoint is must not be guessed.
+    """
+    from nova_dpo_sdk.aws import S3Uri as Uri
+
+    place = output.join("plans", ref.name, "plan.json")
+    held = backend.aws.read_or_none(place)
+    if held is None:
+        raise CheckpointError(
+            f"{place}, the record of {ref.name}'s plan, does not exist, so its model and tuning are not known. "
+            "Use the client with the output that the job was submitted with.",
+            ref=str(ref),
+        )
+    try:
+        plan: Any = json.loads(held.body)
+        return RunRecord(
+            NovaModel(plan["model"]),
+            TuningKind(plan["tuning"]),
+            Technique(plan["technique"]),
+            Platform(plan["platform"]),
+            Uri.parse(plan["output"]),
+            held.last_modified,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{place} is not the record of a plan: {error}.", ref=str(ref)) from error
