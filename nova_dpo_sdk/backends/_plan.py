@@ -275,7 +275,7 @@ def _read_data(recipe: Recipe, inputs: PlanInputs) -> tuple[list[Upload | None],
             found.append(Finding("data-unreadable", Severity.ERROR, role, str(error), str(data.path)))
             uploads.append(None)
             continue
-        found += [replace(each, where=f"{role} {each.where}") for each in report.findings()]
+        found += [replace(each, where=each.where.replace("data", role, 1)) for each in report.findings()]
         if role == "data":
             found += _against(recipe, report)
         uploads.append(_upload(data, report, inputs.output))

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nova_dpo_sdk import DPORecipe, HyperPodBackend, HyperPodOptions, LoRA, NovaModel, Recipe
+from nova_dpo_sdk.catalog import Catalog
+from nova_dpo_sdk.errors import ConfigurationError
+
+REFERENCE = Path(__file__).parent / "reference" / "pytorchjob_dpo.yaml"
+
+
+def backend(**options):
+    place = {"region": "us-east-1", "account": "123456789012", "instance_type": "ml.p5.48xlarge"}
+    named = {key: options.pop(key) for key in list(options) if key in {*place, "catalog", "namespace"}}
+    return HyperPodBackend("research", **{**place, **named}, options=HyperPodOptions(**options))
+
+
+def without_ours(thing):
+    thing = copy.deepcopy(thing)
+    for kind in ("labels", "annotations"):
+        marks = thing["metadata"].get(kind, {})
+        kept = {key: value for key, value in marks.items() if not key.startswith("nova-dpo-sdk/")}
+        thing["metadata"].pop(kind, None)
+        if kept:
+            thing["metadata"][kind] = kept
+    return thing
+
+
+def test_the_objects_equal_the_reference_object_for_object():
+    config_map, job = yaml.safe_load_all(REFERENCE.read_text(encoding="utf-8"))
+    recipe = Recipe.from_yaml(config_map["data"]["config.yaml"])
+    made_map, made_job = backend().render(recipe, "0" * 64)
+    assert without_ours(made_job) == job
+    made_map = without_ours(made_map)
+    ours, theirs = made_map.pop("data"), config_map.pop("data")
+    assert made_map == config_map
+    assert yaml.safe_load(ours["config.yaml"]) == yaml.safe_load(theirs["config.yaml"])
+    assert not ours["config.yaml"].endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "gpus", "efa", "model", "replicas"),
+    [
+        ("ml.p5.48xlarge", 8, 32, NovaModel.MICRO, 2),
+        ("ml.p5en.48xlarge", 8, 16, NovaModel.LITE, 4),
+        ("ml.p4d.24xlarge", 8, 4, NovaModel.PRO, 12),
+        ("ml.g5.12xlarge", 4, 1, NovaModel.MICRO, 1),
+        ("ml.g6.12xlarge", 4, 1, NovaModel.MICRO, 1),
+        ("ml.g5.48xlarge", 8, 1, NovaModel.LITE, 1),
+        ("ml.g6.48xlarge", 8, 1, NovaModel.LITE, 1),
+    ],
+)
+def test_every_instance_type_asks_for_its_own_devices(instance_type, gpus, efa, model, replicas):
+    recipe = DPORecipe(name="run", model=model, replicas=replicas)
+    _, job = backend(instance_type=instance_type).render(recipe, "0" * 64)
+    specs = job["spec"]["pytorchReplicaSpecs"]
+    assert specs["Master"]["replicas"] == 1
+    assert sum(spec["replicas"] for spec in specs.values()) == replicas
+    for spec in specs.values():
+        pod = spec["template"]["spec"]
+        container = pod["containers"][0]
+        devices = {"nvidia.com/gpu": gpus, "vpc.amazonaws.com/efa": efa}
+        assert container["resources"] == {"limits": devices, "requests": devices}
+        assert {"name": "INSTANCE_TYPE", "value": instance_type} in container["env"]
+        terms = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        assert terms[0]["matchExpressions"][0]["values"] == [instance_type]
+
+
+def test_one_replica_has_no_worker():
+    _, job = backend(instance_type="ml.g5.12xlarge").render(
+        DPORecipe(name="run", model=NovaModel.MICRO, replicas=1), "0" * 64
+    )
+    assert list(job["spec"]["pytorchReplicaSpecs"]) == ["Master"]
+
+
+@pytest.mark.parametrize(("profile", "mounts", "volumes"), [("declared", 1, 1), ("2025-12", 0, 0), ("faithful", 1, 0)])
+def test_the_ca_certificate_follows_the_profile(profile, mounts, volumes):
+    _, job = backend(profile=profile).render(DPORecipe(name="run", model=NovaModel.MICRO), "0" * 64)
+    pod = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
+    init = pod["initContainers"][0]
+    assert sum(mount["name"] == "k8s-ca-cert" for mount in init["volumeMounts"]) == mounts
+    assert sum(volume["name"] == "k8s-ca-cert" for volume in pod["volumes"]) == volumes
+    assert ("env" in init) is (profile != "2025-12")
+
+
+def test_options_go_where_the_cluster_looks_for_them():
+    options = {
+        "priority_class": "high",
+        "service_account": "trainer",
+        "queue": "team-localqueue",
+        "queue_priority": "prod",
+        "labels": {"team": "nlp"},
+        "annotations": {"sagemaker.amazonaws.com/enable-job-auto-resume": "true"},
+        "backoff_limit": 3,
+        "active_deadline_seconds": 3600,
+    }
+    _, job = backend(namespace="hyperpod-ns-nlp", **options).render(
+        DPORecipe(name="run", model=NovaModel.MICRO), "0" * 64
+    )
+    labels = job["metadata"]["labels"]
+    assert labels["kueue.x-k8s.io/queue-name"] == "team-localqueue"
+    assert labels["kueue.x-k8s.io/priority-class"] == "prod"
+    assert labels["team"] == "nlp"
+    assert job["metadata"]["namespace"] == "hyperpod-ns-nlp"
+    assert job["metadata"]["annotations"]["sagemaker.amazonaws.com/enable-job-auto-resume"] == "true"
+    assert job["spec"]["runPolicy"] == {"backoffLimit": 3, "activeDeadlineSeconds": 3600}
+    pod = job["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]
+    assert (pod["priorityClassName"], pod["serviceAccountName"]) == ("high", "trainer")
+
+
+def test_every_wrong_option_is_said_at_once():
+    with pytest.raises(ConfigurationError) as error:
+        HyperPodBackend(
+            "",
+            namespace="Kube_Flow",
+            options=HyperPodOptions(
+                profile="newest",
+                backoff_limit=-1,
+                priority_class="High Priority",
+                labels={"app": "mine", "team": "a b"},
+                annotations={"x": 1},
+            ),
+        )
+    wheres = {finding.where for finding in error.value.findings}
+    assert wheres == {
+        "cluster", "namespace", "profile", "backoff_limit", "priority_class", "labels['app']", "labels['team']",
+        "annotations['x']",
+    }  # fmt: skip
+
+
+def test_regions_without_images_are_said_and_can_be_given():
+    recipe = DPORecipe(name="run", model=NovaModel.MICRO)
+    found = backend(region="eu-west-1").findings(recipe)
+    assert [finding.code for finding in found] == ["region-not-offered", "region-not-offered"]
+    assert found[0].allowed == "ap-northeast-1, us-east-1, us-west-2"
+    assert backend(region="eu-west-1").render(recipe, "0" * 64) == ()
+    wider = Catalog.packaged().with_region("eu-west-1", training_account="111122223333")
+    assert backend(region="eu-west-1", catalog=wider).findings(recipe) == []
+    given = backend(region="eu-west-1", image="registry/own:1", init_image="registry/init:1")
+    assert given.findings(recipe) == []
+    _, job = given.render(recipe, "0" * 64)
+    pod = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
+    assert (pod["containers"][0]["image"], pod["initContainers"][0]["image"]) == ("registry/own:1", "registry/init:1")
+
+
+def test_tuning_is_part_of_the_recipe_not_of_the_objects():
+    lora = DPORecipe(name="run", model=NovaModel.LITE, tuning=LoRA(alpha=96))
+    _, one = backend().render(lora, "0" * 64)
+    _, other = backend().render(lora.replace(tuning=LoRA(alpha=32)), "0" * 64)
+    assert one == other

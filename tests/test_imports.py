@@ -1,0 +1,125 @@
+"""Rooms import downwards only, inside functions too; and the front door stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nova_dpo_sdk
+
+PACKAGE = Path(nova_dpo_sdk.__file__).parent
+FLOORS = [
+    {"_version"},
+    {"errors"},
+    {"_time", "catalog"},
+    {"recipes", "datasets", "aws"},
+    {"backends"},
+    {"backends.*"},
+    {"jobs"},
+    {"chain"},
+    {"client"},
+    {"local"},
+    {"__init__"},
+    {"cli"},
+]
+HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+# backends/__init__ and its private parts are the contract; the other modules of the folder are backends.
+BACKENDS = {"hyperpod", "training_jobs"}
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")[1:]
+    if not parts:
+        return "__init__"
+    if parts[0] == "backends":
+        return "backends.*" if len(parts) > 1 and parts[1] in BACKENDS else "backends"
+    return parts[0]
+
+
+def imported(path: Path, module: str) -> set[str]:
+    found: set[str] = set()
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                anchor = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*anchor, *([base] if base else [])])
+            found.add(base)
+            found |= {
+                f"{base}.{alias.name}" for alias in node.names if (PACKAGE.parent / base.replace(".", "/")).is_dir()
+            }
+    return {name for name in found if name.split(".")[0] == "nova_dpo_sdk"}
+
+
+def modules() -> list[tuple[str, Path]]:
+    named = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        named.append((".".join(parts[:-1] if parts[-1] == "__init__" else parts), path))
+    return named
+
+
+def is_module(name: str) -> bool:
+    path = PACKAGE.parent / Path(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
+def test_imports_point_down(module, path):
+    room = room_of(module)
+    if module == "nova_dpo_sdk":
+        return  # the front door names every room, for type checkers
+    for name in imported(path, module):
+        target = name if is_module(name) else name.rpartition(".")[0]
+        other = room_of(target)
+        if other == room:
+            continue
+        if target == "nova_dpo_sdk":
+            assert room == "cli", f"{module} imports the front door"
+        assert HEIGHT[other] < HEIGHT[room], f"{module} ({room}) imports {target} ({other})"
+
+
+def run(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return result.stdout.strip()
+
+
+HEAVY = "boto3 botocore pydantic urllib3 kubernetes lightkube moto sagemaker tenacity yaml rich"
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = f"import sys, nova_dpo_sdk; print([m for m in '{HEAVY}'.split() if m in sys.modules])"
+    assert run(code) == "[]"
+
+
+def test_building_a_backend_and_a_client_loads_no_boto3():
+    code = (
+        "import sys; from nova_dpo_sdk import *; "
+        "NovaClient(HyperPodBackend('c', region='us-east-1'), output='s3://bucket/runs'); "
+        "print([m for m in ('boto3', 'sagemaker', 'moto') if m in sys.modules])"
+    )
+    assert run(code) == "[]"
+
+
+def test_the_public_names_are_these():
+    assert sorted(nova_dpo_sdk.__all__) == [
+        "Catalog", "Chain", "ChatDataset", "Checkpoint", "DPORecipe", "Finding", "FullRank", "HyperPodBackend",
+        "HyperPodOptions", "Job", "JobSnapshot", "JobStatus", "LoRA", "Nova2SFTRecipe", "NovaClient", "NovaError",
+        "NovaModel", "Patience", "Plan", "Platform", "PreferenceDataset", "Recipe", "SFTRecipe", "Technique",
+        "__version__",
+    ]  # fmt: skip
+    for name in nova_dpo_sdk.__all__:
+        assert getattr(nova_dpo_sdk, name) is not None
+        assert name in dir(nova_dpo_sdk)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Nova3'"):
+        _ = nova_dpo_sdk.Nova3
