@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.errors import Finding, Severity
 
@@ -18,11 +18,7 @@ _WIDTH = 100
 
 def plan_text(plan: Plan) -> str:
     """Everything about a plan, as text."""
-    import yaml
-
-    documents = "---\n".join(
-        yaml.safe_dump(each, sort_keys=False, allow_unicode=True, width=4096) for each in plan.objects
-    )
+    documents = "---\n".join(_as_yaml(each) for each in plan.objects)
     return "\n".join(
         [
             *plan_head(plan),
@@ -37,6 +33,19 @@ def plan_text(plan: Plan) -> str:
             verdict(plan),
         ]
     )
+
+
+def _as_yaml(thing: dict[str, Any]) -> str:
+    """An object as YAML, texts of several lines as blocks: what would be sent, readable."""
+    import yaml
+
+    class Blocks(yaml.SafeDumper):
+        def block(self, text: str) -> yaml.ScalarNode:
+            style = "|" if "\n" in text else None
+            return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)  # pyright: ignore[reportUnknownMemberType] - untyped in PyYAML's stubs
+
+    Blocks.add_representer(str, Blocks.block)
+    return str(yaml.dump(thing, Dumper=Blocks, sort_keys=False, allow_unicode=True, width=4096))
 
 
 def plan_head(plan: Plan) -> list[str]:

@@ -56,7 +56,7 @@ class _Reader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
+            mark = cast("Any", self).peek_event().start_mark
             raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not read in recipes", mark)
         return super().compose_node(parent, index)
 
