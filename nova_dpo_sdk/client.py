@@ -127,9 +127,12 @@ class NovaClient:
         plan = plan.resolved()
         self.backend.aws.check_bucket(self.output)
         self._upload(plan, on_upload)
-        self._record(plan)
-        adopted = self.backend.submit(plan)
-        return Job(self.backend.ref(plan.name), self.backend, self.output, adopted=adopted)
+        known = not self._record(plan)
+        job = Job(self.backend.ref(plan.name), self.backend, self.output, adopted=True)
+        if known and job.left_a_checkpoint():
+            return job  # finished before, and cleaned away from the cluster since: training it again helps nobody
+        job.adopted = self.backend.submit(plan)
+        return job
 
     def _upload(self, plan: Plan, on_upload: Callable[[str, int], None] | None) -> None:
         for each in plan.uploads:
@@ -138,13 +141,17 @@ class NovaClient:
                 each.path, S3Uri.parse(each.uri), sha256=each.sha256, size=each.size, on_progress=notify
             )
 
-    def _record(self, plan: Plan) -> None:
-        """Keep the recipe and the plan beside the run, so that it can be read and repeated later."""
+    def _record(self, plan: Plan) -> bool:
+        """Keep the recipe and the plan beside the run, to be read and repeated later; False when they were there."""
+        written = False
         for name, text, kind in (
             ("recipe.yaml", plan.recipe.to_yaml(), "application/yaml"),
             ("plan.json", plan.to_json(), "application/json"),
         ):
-            self.backend.aws.write(plan.folder.join(name), text.encode(), content_type=kind, only_if_absent=True)
+            place = plan.folder.join(name)
+            etag = self.backend.aws.write(place, text.encode(), content_type=kind, only_if_absent=True)
+            written = etag is not None
+        return written
 
     def job(self, ref: str) -> Job:
         """Find a job again by its reference, from any process.

@@ -211,6 +211,17 @@ class Job:
             job=self.ref,
         )
 
+    def left_a_checkpoint(self) -> bool:
+        """Whether the cluster does not have the job any more, but its manifest names a checkpoint."""
+        snapshot = self.status()
+        if snapshot.status is not JobStatus.DELETED:
+            return False
+        try:
+            self._checkpoint(snapshot)
+        except JobError:
+            return False
+        return True
+
     def result(
         self,
         timeout: float = FIVE_DAYS,

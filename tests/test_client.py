@@ -209,6 +209,25 @@ def test_a_checkpoint_outlives_its_job(nova, chats):
     assert nova.job(job.ref).checkpoint() == before
 
 
+def test_a_finished_run_that_was_cleaned_away_is_not_trained_again(nova, chats):
+    plan = nova.plan(SFT, chats)
+    job = nova.submit(plan)
+    before = job.result()
+    job.cancel()
+    again = nova.submit(plan)
+    assert again.adopted
+    assert again.result() == before
+    assert jobs(nova) == []
+
+
+def test_a_cancelled_run_may_be_submitted_again(nova, chats):
+    plan = nova.plan(SFT, chats)
+    nova.submit(plan).cancel()
+    job = nova.submit(plan)
+    assert not job.adopted
+    assert job.result().uri
+
+
 def test_the_config_map_goes_with_its_job(clock, nova, chats):
     plan = nova.plan(SFT, chats)
     nova.submit(plan)

@@ -147,6 +147,14 @@ def test_regions_without_images_are_said_and_can_be_given():
     assert (pod["containers"][0]["image"], pod["initContainers"][0]["image"]) == ("registry/own:1", "registry/init:1")
 
 
+def test_what_a_pod_would_choke_on_is_said_before():
+    recipe = DPORecipe(name="run", model=NovaModel.MICRO)
+    assert [f.code for f in backend(profile="faithful").findings(recipe)] == ["volume-undeclared"]
+    long = recipe.replace(extra={"run.notes": "x" * 1024 * 1024})
+    assert [f.code for f in backend().findings(long) if f.is_error] == ["recipe-too-long"]
+    assert [f.code for f in backend(annotations={"a": "x" * 250_000}).findings(recipe)] == ["annotations-too-long"]
+
+
 def test_tuning_is_part_of_the_recipe_not_of_the_objects():
     lora = DPORecipe(name="run", model=NovaModel.LITE, tuning=LoRA(alpha=96))
     _, one = backend().render(lora, "0" * 64)

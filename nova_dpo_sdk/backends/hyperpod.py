@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+LARGEST_RECIPE = 1024 * 1024
+"""Most that a ConfigMap holds, in bytes."""
+LARGEST_ANNOTATIONS = 240 * 1024
+"""Most that the annotations of a caller may hold, in bytes: Kubernetes' 256 KiB less room for our own."""
 UNKNOWN_ACCOUNT = "<account>"
 """Stands for the account's number in a plan until AWS was asked."""
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
@@ -176,7 +180,7 @@ class HyperPodBackend:
         ):
             if image is None:
                 found.append(_no_image(what, region, sorted(known), self.catalog))
-        return found
+        return [*found, *_choking_findings(self.options, recipe)]
 
     def _image(self, recipe: Recipe, region: str) -> str | None:
         return self.options.image or self.catalog.training_image(self.platform, recipe.family, region)
@@ -425,6 +429,54 @@ def _no_image(what: str, region: str, known: list[str], catalog: Catalog) -> Fin
         "or a catalog made by catalog.with_region(...).",
         source=catalog.titles(["launcher"]),
     )
+
+
+def _choking_findings(options: HyperPodOptions, recipe: Recipe) -> list[Finding]:
+    """What the API server takes without a word, and a pod or etcd then chokes on."""
+    found: list[Finding] = []
+    if options.profile == "faithful":
+        found.append(
+            Finding(
+                code="volume-undeclared",
+                severity=Severity.WARNING,
+                where="options.profile",
+                message="The init container mounts k8s-ca-cert, and no volume of that name is declared: "
+                "the job is accepted and every pod refused, unless a webhook of the cluster adds the volume.",
+                value=options.profile,
+                allowed="declared or 2025-12",
+                fix='Use profile="declared".',
+                source="Kubernetes, validation of volume mounts",
+            )
+        )
+    size = len(recipe.to_yaml().encode())
+    if size > LARGEST_RECIPE:
+        found.append(
+            Finding(
+                "recipe-too-long",
+                Severity.ERROR,
+                "extra",
+                f"The recipe has {size:,} bytes as YAML.",
+                size,
+                f"at most {LARGEST_RECIPE:,} bytes, what a ConfigMap holds",
+                "Shorten extra.",
+                "Kubernetes, ConfigMap",
+            )
+        )
+    held = sum(len(key.encode()) + len(value.encode()) for key, value in options.annotations.items())
+    if held > LARGEST_ANNOTATIONS:
+        found.append(
+            Finding(
+                "annotations-too-long",
+                Severity.ERROR,
+                "options.annotations",
+                f"They hold {held:,} bytes.",
+                held,
+                f"at most {LARGEST_ANNOTATIONS:,} bytes in all",
+                "Shorten them.",
+                "Kubernetes, annotations",
+            )
+        )
+    return found
 
 
 def _place_findings(cluster: str, namespace: str) -> list[Finding]:
