@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, overload
 
 from nova_dpo_sdk.aws import S3Uri
-from nova_dpo_sdk.backends import Backend, JobRef, Plan, PlanInputs, draft
+from nova_dpo_sdk.backends import Backend, JobRef, Plan, PlanInputs, Preflight, draft
 from nova_dpo_sdk.chain import Chain
 from nova_dpo_sdk.datasets import ChatDataset, Dataset, PreferenceDataset
 from nova_dpo_sdk.errors import ConfigurationError, PlanRejectedError
@@ -99,13 +99,37 @@ class NovaClient:
             raise ConfigurationError(f"attempt is {attempt!r}; it counts from 1.")
         return draft(self.backend, PlanInputs(recipe, data, validation, self.output, frozenset(allow), attempt))
 
-    def submit(self, plan: Plan, *, on_upload: Callable[[str, int], None] | None = None) -> Job:
+    def check(self, plan: Plan) -> Preflight:
+        """Ask everything that only AWS and the cluster can answer, all at once; sends no job.
+
+        Args:
+            plan: What `plan()` made, without errors.
+
+        Returns:
+            Every answer, as a table to print; `.ok` tells whether a submit would be accepted.
+
+        Raises:
+            PlanRejectedError: The plan has errors of its own; nobody was asked.
+        """
+        self._may_run(plan)
+        return self.backend.preflight(plan.resolved())
+
+    def _may_run(self, plan: Plan) -> None:
+        if not plan.ok:
+            raise PlanRejectedError(f"{plan.name} has errors; nothing was sent:", plan.errors)
+        if plan.target != self.backend.identity() or plan.inputs.output != self.output:
+            raise ConfigurationError(
+                f"{plan.name} was planned for {plan.target}, not for {self!r}. Plan it with this client."
+            )
+
+    def submit(self, plan: Plan, *, check: bool = True, on_upload: Callable[[str, int], None] | None = None) -> Job:
         """Send a plan exactly once: data, the record of the plan, then the job.
 
         Sent again, from here or anywhere, it finds the same job instead of creating a second one.
 
         Args:
             plan: What `plan()` made.
+            check: Whether to ask first what `check()` asks, and to send nothing when it finds an error.
             on_upload: Called with an S3 URI and the bytes sent since the last call.
 
         Returns:
@@ -117,15 +141,13 @@ class NovaClient:
             JobFailedError: The same job was submitted before and failed; names `plan.again()`.
             DatasetError: A file changed since it was planned; no job was created.
         """
-        if not plan.ok:
-            raise PlanRejectedError(f"{plan.name} has errors; nothing was sent:", plan.errors)
-        if plan.target != self.backend.identity() or plan.inputs.output != self.output:
-            raise ConfigurationError(
-                f"{plan.name} was planned for {plan.target}, not for {self!r}. Plan it with this client."
-            )
+        self._may_run(plan)
         self.backend.resolve()
         plan = plan.resolved()
-        self.backend.aws.check_bucket(self.output)
+        if check:
+            _refuse_if_wrong(self.backend.preflight(plan))
+        else:
+            self.backend.aws.check_bucket(self.output)
         self._upload(plan, on_upload)
         known = not self._record(plan)
         job = Job(self.backend.ref(plan.name), self.backend, self.output, adopted=True)
@@ -174,6 +196,11 @@ class NovaClient:
             ConfigurationError: The name is not made of small letters, digits and hyphens.
         """
         return Chain(self, name)
+
+
+def _refuse_if_wrong(preflight: Preflight) -> None:
+    if not preflight.ok:
+        raise PlanRejectedError(f"{preflight.name} cannot run; no job was sent:", preflight.errors)
 
 
 def _fits(recipe: Recipe, data: Dataset) -> None:

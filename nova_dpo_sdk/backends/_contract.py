@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nova_dpo_sdk._time import Clock
     from nova_dpo_sdk.aws import AWS, S3Uri
     from nova_dpo_sdk.backends._plan import Plan
+    from nova_dpo_sdk.backends._preflight import Preflight
     from nova_dpo_sdk.catalog import Catalog
     from nova_dpo_sdk.errors import Finding
     from nova_dpo_sdk.recipes import Recipe
@@ -214,6 +215,10 @@ class Backend(Protocol):
 
     def ref(self, name: str) -> JobRef:
         """The reference of the job of that name here."""
+        ...
+
+    def preflight(self, plan: Plan) -> Preflight:
+        """Ask AWS and the platform everything that only they can answer about a plan; sends no job."""
         ...
 
     def submit(self, plan: Plan) -> bool:

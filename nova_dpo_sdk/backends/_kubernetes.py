@@ -180,15 +180,24 @@ class KubernetesAPI:
             if not following:
                 return items
 
-    def create(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def create(
+        self, resource: Resource, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False
+    ) -> dict[str, Any]:
         """Make an object; a field that the API does not know is refused, not dropped.
+
+        Args:
+            resource: The kind of object.
+            namespace: Where it is to live.
+            body: The object.
+            dry_run: Pass every check of the server, its webhooks included, without keeping anything.
 
         Raises:
             ClusterError: `reason` AlreadyExists when the name is taken, also by a lost first try of this very call;
                 or the object, or the right to make it, was refused.
             ConfigurationError: The object is too large to be sent.
         """
-        ask = Ask("create", "POST", resource, namespace, _name(body), query=_STRICT, body=_encoded(resource, body))
+        query = {**_STRICT, "dryRun": "All"} if dry_run else _STRICT
+        ask = Ask("create", "POST", resource, namespace, _name(body), query=query, body=_encoded(resource, body))
         return self._ask(ask)
 
     def update(self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:

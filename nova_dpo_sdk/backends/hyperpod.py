@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import boto3
 
     from nova_dpo_sdk._time import Clock
+    from nova_dpo_sdk.aws import HyperPodCluster
+    from nova_dpo_sdk.backends._preflight import Preflight
     from nova_dpo_sdk.recipes import Recipe
 
 _log = logging.getLogger(__name__)
@@ -228,8 +230,11 @@ class HyperPodBackend:
         labels[manifests.TECHNIQUE_LABEL] = str(recipe.technique).lower()
         return labels
 
-    def api(self) -> KubernetesAPI:
+    def api(self, described: HyperPodCluster | None = None) -> KubernetesAPI:
         """The cluster's Kubernetes API; found through SageMaker and EKS on first use.
+
+        Args:
+            described: What SageMaker says about the cluster, if it was asked just now.
 
         Raises:
             NotFoundError: There is no such cluster.
@@ -237,11 +242,10 @@ class HyperPodBackend:
         """
         with self._lock:
             if self._api is None:
-                self._api = self._connect()
+                self._api = self._connect(described or self.aws.describe_hyperpod(self.cluster))
             return self._api
 
-    def _connect(self) -> KubernetesAPI:
-        cluster = self.aws.describe_hyperpod(self.cluster)
+    def _connect(self, cluster: HyperPodCluster) -> KubernetesAPI:
         name = cluster.eks_name
         if name is None:
             raise ClusterError(
@@ -258,6 +262,15 @@ class HyperPodBackend:
                 target=name,
             )
         return KubernetesAPI(eks.endpoint, eks.ca_pem, lambda: self.aws.eks_token(name), clock=self.clock)
+
+    def preflight(self, plan: Plan) -> Preflight:
+        """Ask AWS and the cluster, all at once, whether this plan can run here; sends no job.
+
+        About a dozen requests. Asks whether the output can be written by writing a few bytes to `checks/writable`.
+        """
+        from nova_dpo_sdk.backends._hyperpod_preflight import HyperPodPreflight
+
+        return HyperPodPreflight(self, plan).run()
 
     def submit(self, plan: Plan) -> bool:
         """Create the ConfigMap and then the PyTorchJob, or adopt the very same job when it is there.

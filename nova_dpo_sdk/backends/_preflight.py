@@ -1,0 +1,123 @@
+"""What only AWS and the cluster can answer, asked all at once before anything is sent."""
+
+from __future__ import annotations
+
+import html
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nova_dpo_sdk.errors import AWSError, ClusterError, ConfigurationError, Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+WORKERS = 12
+"""Questions that are asked at the same time."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The answer to one question of a preflight.
+
+    Attributes:
+        question: What was asked, in a few words.
+        answer: What was learned, in a few words.
+        findings: What is wrong about it; empty when nothing is.
+    """
+
+    question: str
+    answer: str
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """`ok`, `note`, `warning` or `error`: the worst of its findings."""
+        for severity in (Severity.ERROR, Severity.WARNING, Severity.NOTE):
+            if any(each.severity is severity for each in self.findings):
+                return str(severity)
+        return "ok"
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Every answer of a preflight.
+
+    Attributes:
+        name: The job that it was asked for.
+        checks: The answers, in the order of the questions.
+    """
+
+    name: str
+    checks: tuple[Check, ...]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything that is wrong, in the order of the questions."""
+        return tuple(finding for check in self.checks for finding in check.findings)
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that stop a submit."""
+        return tuple(finding for finding in self.findings if finding.is_error)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing stands in the way of a submit."""
+        return not self.errors
+
+    def __str__(self) -> str:
+        from nova_dpo_sdk.backends._show import findings_text
+
+        width = max((len(check.question) for check in self.checks), default=0)
+        rows = [f"{check.state:<8}{check.question:<{width}}  {check.answer}" for check in self.checks]
+        verdict = "ready to submit" if self.ok else "cannot be submitted"
+        return "\n".join([*rows, *findings_text(self.findings), f"{self.name}: {verdict}; nothing was sent."])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(check.state)}</th><td>{html.escape(check.question)}</td>"
+            f"<td>{html.escape(check.answer)}"
+            + "".join(f"<br><b>{html.escape(f.message)}</b> {html.escape(f.fix)}" for f in check.findings)
+            + "</td></tr>"
+            for check in self.checks
+        )
+        return f"<table>{rows}</table>"
+
+
+Question = tuple[str, "Callable[[], Check]"]
+
+
+def ask_all(questions: Iterable[Question]) -> tuple[Check, ...]:
+    """Ask every question at the same time; a question that fails is an answer too.
+
+    Args:
+        questions: A few words for each, and what asks it.
+    """
+    listed = list(questions)
+    with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="nova-preflight") as pool:
+        return tuple(pool.map(lambda question: _ask(*question), listed))
+
+
+def _ask(question: str, ask: Callable[[], Check]) -> Check:
+    try:
+        return ask()
+    except (AWSError, ClusterError, ConfigurationError) as error:
+        code = f"{question.replace(' ', '-')}-failed"
+        return Check(question, "could not be answered", (Finding(code, Severity.ERROR, question, str(error)),))
+
+
+def unknown(question: str, error: Exception) -> Check:
+    """The answer to a question that this identity may not ask: a note, never a stop."""
+    finding = Finding(
+        code=f"{question.replace(' ', '-')}-unknown",
+        severity=Severity.NOTE,
+        where=question,
+        message=f"This cannot be told in advance: {error}",
+    )
+    return Check(question, "may not be asked", (finding,))
+
+
+def not_asked(question: str, because: str) -> Check:
+    """The answer to a question that could not be asked because another one failed."""
+    return Check(question, f"not asked: see {because}")

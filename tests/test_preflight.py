@@ -1,0 +1,137 @@
+"""What only AWS and the cluster can answer, asked of the rehearsal cloud."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import pair
+
+from nova_dpo_sdk import Checkpoint, DPORecipe, LoRA, NovaClient, NovaModel, PreferenceDataset
+from nova_dpo_sdk.backends._hyperpod_preflight import count_free
+from nova_dpo_sdk.errors import PlanRejectedError
+from nova_dpo_sdk.local import InstanceGroup, LocalCloud
+
+DPO = DPORecipe(name="dpo", model=NovaModel.LITE, tuning=LoRA(), warmup_steps=1, global_batch_size=16)
+
+
+def findings(nova, pairs, recipe=DPO):
+    return {finding.code: finding for finding in nova.check(nova.plan(recipe, pairs)).findings}
+
+
+def test_a_place_where_all_is_well_says_so(cloud, nova, pairs):
+    plan = nova.plan(DPO, pairs)
+    nova.backend.resolve()
+    before = len(cloud.requests)
+    answers = nova.check(plan)
+    assert answers.ok
+    assert len(cloud.requests) - before <= 13
+    text = str(answers)
+    for question in ("identity", "cluster", "instance group", "output bucket", "permissions", "job name", "free nodes"):
+        assert question in text
+    assert "ready to submit; nothing was sent" in text
+    assert nova.backend.api().list(_jobs(), "kubeflow") == []
+
+
+def _jobs():
+    from nova_dpo_sdk.backends._kubernetes import PYTORCHJOBS
+
+    return PYTORCHJOBS
+
+
+def test_every_error_is_found_at_once_and_nothing_is_sent(clock, pairs):
+    groups = [InstanceGroup(name="small", instance_type="ml.p5.48xlarge", count=2)]
+    with LocalCloud(clock=clock, instance_groups=groups) as cloud:
+        cloud.add_bucket("acme-west", region="us-west-2")
+        cloud.cluster.status = "Failed"
+        nova = NovaClient(cloud.hyperpod(namespace="nowhere"), output="s3://acme-west/runs")
+        plan = nova.plan(DPO, pairs)
+        with pytest.raises(PlanRejectedError) as error:
+            nova.submit(plan)
+        codes = {finding.code for finding in error.value.findings}
+        assert {
+            "cluster-not-in-service",
+            "instance-group-too-small",
+            "output-bucket-failed",
+            "namespace-failed",
+        } <= codes
+        assert not [r for r in cloud.requests if r.operation == "PutObject"]
+
+
+def test_an_instance_type_without_a_group_names_those_that_have_one(clock, pairs):
+    groups = [InstanceGroup(name="small", instance_type="ml.p4d.24xlarge", count=8)]
+    with LocalCloud(clock=clock, instance_groups=groups) as cloud:
+        found = findings(NovaClient(cloud.hyperpod(), output=cloud.output), pairs)
+        assert found["instance-group-missing"].allowed == "ml.p4d.24xlarge"
+
+
+def test_a_growing_group_is_a_warning(clock, pairs):
+    groups = [InstanceGroup(name="g", instance_type="ml.p5.48xlarge", count=2, target=8)]
+    with LocalCloud(clock=clock, instance_groups=groups) as cloud:
+        found = findings(NovaClient(cloud.hyperpod(), output=cloud.output), pairs)
+        assert not found["instance-group-too-small"].is_error
+
+
+def test_an_identity_without_rights_is_told_which(cloud, nova, pairs):
+    cloud.role = "unmapped"
+    answers = nova.check(nova.plan(DPO, pairs))
+    assert not answers.ok
+    assert any("access entry" in finding.message for finding in answers.errors)
+
+
+def test_an_account_that_is_not_the_credentials_own_is_an_error(cloud, pairs):
+    nova = NovaClient(cloud.hyperpod(account="999988887777"), output=cloud.output)
+    assert findings(nova, pairs)["account-differs"].allowed == "123456789012"
+
+
+def test_busy_nodes_are_a_warning_and_the_job_s_own_name_a_note(clock, pairs):
+    groups = [InstanceGroup(name="g", instance_type="ml.p5.48xlarge", count=4)]
+    with LocalCloud(clock=clock, instance_groups=groups) as cloud:
+        nova = NovaClient(cloud.hyperpod(), output=cloud.output)
+        nova.submit(nova.plan(DPO, pairs))
+        clock.advance(5)
+        found = findings(nova, pairs)
+        assert "job-there" in found
+        assert "0 of 4" in found["nodes-busy"].message
+
+
+def test_nodes_that_may_not_be_listed_are_a_note(clock, pairs):
+    with LocalCloud(clock=clock, namespaces=["hyperpod-ns-nlp"], role="team") as cloud:
+        found = findings(NovaClient(cloud.hyperpod(), output=cloud.output), pairs)
+        assert set(found) == {"free-nodes-unknown"}
+        assert not found["free-nodes-unknown"].is_error
+
+
+def test_a_checkpoint_of_another_cluster_is_a_warning(nova, pairs):
+    uri = "s3://customer-escrow-123456789012-hp-elsewhere/x/outputs/checkpoints"
+    start = Checkpoint(uri=uri, model=NovaModel.LITE, tuning=DPO.tuning.kind)
+    assert "checkpoint-of-another-cluster" in findings(nova, pairs, DPO.starting_from(start))
+
+
+def test_a_plan_with_errors_is_not_asked_about(cloud, nova, write_jsonl):
+    bad = PreferenceDataset.from_jsonl(write_jsonl("bad.jsonl", [pair("Q?", "same", "same")]))
+    before = len(cloud.requests)
+    with pytest.raises(PlanRejectedError):
+        nova.check(nova.plan(DPO, bad))
+    assert len(cloud.requests) == before
+
+
+def test_free_nodes_are_ready_schedulable_and_without_gpu_pods():
+    def node(name, ready="True", **spec):
+        return {
+            "metadata": {"name": name},
+            "spec": spec,
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        }
+
+    def pod(name, gpus, phase="Running"):
+        container = {"resources": {"requests": {"nvidia.com/gpu": gpus}}}
+        return {"spec": {"nodeName": name, "containers": [container]}, "status": {"phase": phase}}
+
+    nodes = [node("a"), node("b"), node("c", ready="False"), node("d", unschedulable=True), node("e")]
+    pods = [pod("a", 8), pod("b", 0), pod("e", "8", phase="Succeeded")]
+    assert count_free(nodes, pods) == 2
+
+
+def test_tables_are_escaped(nova, pairs):
+    page = nova.check(nova.plan(DPO, pairs))._repr_html_()
+    assert page.startswith("<table>")
+    assert "<script" not in page
