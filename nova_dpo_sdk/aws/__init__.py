@@ -1,0 +1,272 @@
+"""Where AWS is: the session and its account, objects in S3, clusters and their tokens; the only boto3."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+from nova_dpo_sdk._time import Clock, SystemClock
+from nova_dpo_sdk._version import __version__
+from nova_dpo_sdk.aws import _clusters, _token
+from nova_dpo_sdk.aws._clusters import EKSCluster, HyperPodCluster, InstanceGroup
+from nova_dpo_sdk.aws._errors import SIGN_IN, aws_errors, no_region
+from nova_dpo_sdk.aws._s3 import READ_LIMIT, ObjectStore, S3Uri, StoredObject
+from nova_dpo_sdk.aws._token import Token
+from nova_dpo_sdk.aws._upload import Upload
+from nova_dpo_sdk.errors import AccessDeniedError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    import boto3
+
+__all__ = ["AWS", "EKSCluster", "HyperPodCluster", "InstanceGroup", "S3Uri", "StoredObject", "Token"]
+
+_ACCOUNT = re.compile(r"[0-9]{12}")
+
+
+class AWS:
+    """One account in one Region. Building it does nothing; boto3 is imported when AWS is first asked.
+
+    Args:
+        session: A boto3 session, used as it is; boto3's default chain of credentials when left out.
+        region: The Region; the session's when left out.
+        account: The account's number, if known: twelve digits. Asked once when left out.
+        clock: What tells the time.
+        kms_key_id: KMS key (id, ARN or alias) for what is written to S3; the bucket's default when left out.
+        max_attempts: Tries in all for one AWS call (botocore's `standard` mode), at least 1.
+
+    Raises:
+        ConfigurationError: `account` is not twelve digits, or `max_attempts` is less than 1.
+    """
+
+    def __init__(
+        self,
+        session: boto3.Session | None = None,
+        *,
+        region: str | None = None,
+        account: str | None = None,
+        clock: Clock | None = None,
+        kms_key_id: str | None = None,
+        max_attempts: int = 5,
+    ) -> None:
+        if account is not None and not _ACCOUNT.fullmatch(account):
+            raise ConfigurationError(f"account={account!r} is not an AWS account's number: twelve digits, as a string.")
+        if max_attempts < 1:
+            raise ConfigurationError(f"max_attempts={max_attempts} allows no call at all: give 1 or more.")
+        self.clock: Clock = clock or SystemClock()
+        self._session = session
+        self._region = region
+        self._account = account
+        self._kms_key_id = kms_key_id
+        self._max_attempts = max_attempts
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._lock = threading.RLock()
+        self._account_lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"AWS(region={self._region!r}, account={self._account!r})"
+
+    @property
+    def region(self) -> str:
+        """The Region that was given, else the session's.
+
+        Raises:
+            ConfigurationError: There is neither.
+        """
+        region = self._region or self._opened().region_name
+        if not region:
+            raise ConfigurationError(no_region())
+        return region
+
+    @property
+    def known_account(self) -> str | None:
+        """The account's number, if it was given or has been asked for already."""
+        return self._account
+
+    def account(self) -> str:
+        """The account's number: given, else asked of STS once.
+
+        Raises:
+            AccessDeniedError: There are no usable credentials.
+        """
+        with self._account_lock:
+            if self._account is None:
+                self._account = self.ask_account()
+            return self._account
+
+    def ask_account(self) -> str:
+        """The account's number as STS says it, whatever was given.
+
+        Raises:
+            AccessDeniedError: There are no usable credentials.
+        """
+        with aws_errors("GetCallerIdentity", "your credentials"):
+            answer: Any = self.client("sts").get_caller_identity()
+        return str(answer["Account"])
+
+    def client(self, service: str, *, region: str | None = None) -> Any:
+        """A boto3 client, made once for each service and Region; safe to share between threads.
+
+        Args:
+            service: boto3's name of the service, such as `s3`.
+            region: Another Region than this account's own.
+        """
+        key = (service, region or self.region)
+        with self._lock:
+            if key not in self._clients:
+                self._clients[key] = self._new_client(*key)
+            return self._clients[key]
+
+    def _new_client(self, service: str, region: str) -> Any:
+        from botocore.config import Config
+
+        config = Config(
+            connect_timeout=10,
+            read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": self._max_attempts},
+            user_agent_extra=f"nova-dpo-sdk/{__version__}",
+        )
+        session = cast("Any", self._opened())
+        with aws_errors("CreateClient", service):
+            return session.client(service, region_name=region, config=config)
+
+    def _opened(self) -> boto3.Session:
+        with self._lock:
+            if self._session is None:
+                import boto3
+
+                with aws_errors("OpenSession", "the default profile"):
+                    self._session = boto3.Session(region_name=self._region)
+            return self._session
+
+    def _store(self) -> ObjectStore:
+        return ObjectStore(
+            self.client("s3"),
+            owner=self.account(),
+            region=self.region,
+            clock=self.clock,
+            kms_key_id=self._kms_key_id,
+        )
+
+    def check_bucket(self, uri: S3Uri) -> None:
+        """Make sure that a bucket exists, belongs to this account and lies in this Region.
+
+        Raises:
+            NotFoundError: There is no such bucket.
+            AccessDeniedError: The caller may not look (s3:ListBucket).
+            ConfigurationError: It belongs to another account, or lies in another Region.
+        """
+        self._store().check_bucket(uri)
+
+    def head(self, uri: S3Uri) -> StoredObject | None:
+        """What S3 knows about an object, without its bytes; None when it is not there."""
+        return self._store().head(uri)
+
+    def read(self, uri: S3Uri, *, limit: int = READ_LIMIT) -> StoredObject:
+        """Read a small object whole, of at most `limit` bytes.
+
+        Raises:
+            NotFoundError: There is no such object or bucket.
+            ServiceError: It is larger than `limit`, or could not be read whole after several tries.
+        """
+        return self._store().read(uri, limit=limit)
+
+    def read_or_none(self, uri: S3Uri, *, limit: int = READ_LIMIT) -> StoredObject | None:
+        """Read a small object whole; None when the bucket is there and the object is not."""
+        return self._store().read_or_none(uri, limit=limit)
+
+    def stream(self, uri: S3Uri) -> AbstractContextManager[Any]:
+        """An object's bytes as a file to read once from front to end, whatever its size.
+
+        Raises:
+            NotFoundError: There is no such object or bucket.
+        """
+        return self._store().stream(uri)
+
+    def write(
+        self,
+        uri: S3Uri,
+        body: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        only_if_absent: bool = False,
+        only_if_etag: str | None = None,
+    ) -> str | None:
+        """Store a small object, on condition if asked; see `ObjectStore.write`.
+
+        Returns:
+            The new entity tag; None when the condition did not hold.
+        """
+        return self._store().write(
+            uri, body, content_type=content_type, only_if_absent=only_if_absent, only_if_etag=only_if_etag
+        )
+
+    def upload(
+        self,
+        path: Path,
+        uri: S3Uri,
+        *,
+        sha256: str,
+        size: int,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> bool:
+        """Send a file to a key, unless the same bytes lie there.
+
+        The bytes are hashed while they are read, and S3 checks every part again as it arrives.
+
+        Args:
+            path: The file.
+            uri: The key.
+            sha256: What the file must hash to, in hex: that of the bytes that were checked.
+            size: How many bytes it must have.
+            on_progress: Told how many bytes have newly arrived, from this thread; adds up to `size`.
+
+        Returns:
+            True when it was sent, False when the same bytes were there.
+
+        Raises:
+            DatasetError: The file cannot be read, or changed since it was checked; nothing is left under the key.
+            AWSError: S3 refused or failed; nothing is left under the key.
+        """
+        return Upload(self._store(), path, uri, sha256, size, on_progress).send()
+
+    def describe_hyperpod(self, cluster: str) -> HyperPodCluster:
+        """A HyperPod cluster by name or ARN.
+
+        Raises:
+            NotFoundError: There is no such cluster in this account and Region.
+        """
+        return _clusters.describe_hyperpod(self.client("sagemaker"), cluster)
+
+    def describe_eks(self, name: str, region: str | None = None) -> EKSCluster:
+        """An EKS cluster by name, in this Region or another.
+
+        Raises:
+            NotFoundError: There is no such cluster in this account and Region.
+            ServiceError: Its certificate authority is not readable.
+        """
+        return _clusters.describe_eks(self.client("eks", region=region), name)
+
+    def eks_token(self, cluster_name: str) -> Token:
+        """A bearer token for an EKS cluster, signed here and now without asking the network.
+
+        Args:
+            cluster_name: The EKS cluster's name (not the HyperPod cluster's).
+
+        Raises:
+            AccessDeniedError: There are no credentials, or the token is longer than EKS accepts.
+        """
+        with aws_errors("GetCallerIdentity", cluster_name):
+            credentials = self._opened().get_credentials()
+            frozen = credentials.get_frozen_credentials() if credentials is not None else None
+        if frozen is None:
+            raise AccessDeniedError(
+                f"A token for EKS cluster {cluster_name} needs AWS credentials and none were found. {SIGN_IN}",
+                operation="GetCallerIdentity",
+                target=cluster_name,
+            )
+        return _token.eks_token(cluster_name, region=self.region, credentials=frozen, moment=self.clock.now())

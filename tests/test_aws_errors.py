@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import datetime as dt
+import pickle
+import socket
+import traceback
+from email.utils import format_datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from aws_loopback import ACCESS_KEY, SECRET_KEY, SESSION_TOKEN, LoopbackSession, loopback_aws
+from scripted import Reply, ScriptedServer
+
+from nova_dpo_sdk.aws import AWS, S3Uri
+from nova_dpo_sdk.errors import (
+    AccessDeniedError,
+    AWSError,
+    ConfigurationError,
+    NotFoundError,
+    NovaError,
+    ServiceError,
+    ThrottledError,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+URI = S3Uri("acme-attic", "runs/a.json")
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without credentials, Region or profile."""
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def told(error: BaseException) -> str:
+    """Everything that a person, a log or a file might be shown of an error."""
+    shown = "".join(traceback.format_exception(error))
+    return shown + repr(error) + repr(vars(error)) + pickle.dumps(error).decode("latin-1")
+
+
+def answer_to_read(reply: Reply) -> AWSError:
+    with ScriptedServer(reply) as s3, pytest.raises(AWSError) as raised:
+        loopback_aws(s3.url).read(URI)
+    return raised.value
+
+
+def xml(status: int, code: str, message: str = "no", **headers: str) -> Reply:
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return Reply(status, body.encode(), {"x-amz-request-id": "R-42", **headers})
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "cls", "words"),
+    [
+        (400, "ExpiredToken", AccessDeniedError, "the credentials have expired"),
+        (403, "InvalidAccessKeyId", AccessDeniedError, "does not accept the credentials"),
+        (403, "SignatureDoesNotMatch", AccessDeniedError, "does not accept the credentials"),
+        (403, "AccessDenied", AccessDeniedError, "access denied"),
+        (403, "RequestTimeTooSkewed", ServiceError, "clock"),
+        (404, "NoSuchKey", NotFoundError, "does not exist"),
+        (404, "NoSuchBucket", NotFoundError, "bucket's name"),
+        (503, "SlowDown", ThrottledError, "slow down"),
+        (429, "Whatever", ThrottledError, "slow down"),
+        (400, "KMS.DisabledException", ServiceError, "kms_key_id"),
+        (500, "InternalError", ServiceError, "AWS answered InternalError. AWS says: no."),
+        (418, "", ServiceError, "AWS answered 418"),
+    ],
+)
+def test_each_answer_has_its_own_class_and_words(status: int, code: str, cls: type[AWSError], words: str) -> None:
+    error = answer_to_read(xml(status, code))
+    assert type(error) is cls
+    assert words in str(error)
+    assert str(URI) in str(error)
+    assert error.operation == "GetObject"
+    assert error.target == str(URI)
+    assert error.code in {code, str(status)}
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own bytes
+
+
+def test_the_request_id_is_kept() -> None:
+    error = answer_to_read(xml(403, "AccessDenied"))
+    assert error.request_id == "R-42"
+    assert "(request id R-42)" in str(error)
+
+
+def test_a_wrong_clock_is_told_from_wrong_credentials_by_the_date_of_the_answer() -> None:
+    date = dt.datetime.now(dt.timezone.utc) + dt.timedelta(minutes=30)
+    error = answer_to_read(xml(403, "SignatureDoesNotMatch", Date=format_datetime(date, usegmt=True)))
+    assert type(error) is ServiceError
+    assert "this machine's clock is 30 minutes behind AWS's" in str(error)
+
+
+def test_texts_of_aws_are_passed_on_in_one_short_line() -> None:
+    error = answer_to_read(xml(400, "InvalidRequest", "first\n  second " + "word " * 200))
+    assert "AWS says: first second word" in str(error)
+    assert "\n" not in str(error)
+    assert len(str(error)) < 700
+
+
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "AccessDenied", "InvalidRequest", "ExpiredToken"])
+def test_a_text_that_quotes_the_signed_request_is_kept_back(code: str) -> None:
+    quoted = f"The Canonical String should have been 'GET / x-amz-security-token:{SESSION_TOKEN}' {ACCESS_KEY}"
+    error = answer_to_read(xml(403, code, quoted))
+    assert SESSION_TOKEN not in told(error)
+    assert ACCESS_KEY not in told(error)
+    assert SECRET_KEY not in told(error)
+
+
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken"])
+def test_nothing_that_aws_says_about_credentials_is_passed_on(code: str) -> None:
+    assert ACCESS_KEY not in told(answer_to_read(xml(403, code, f"The key {ACCESS_KEY} is not good")))
+
+
+def test_no_credentials_are_told_with_the_remedy() -> None:
+    aws = AWS(LoopbackSession("http://127.0.0.1:1", keys=False))
+    with pytest.raises(AccessDeniedError, match=r"none were found\. Sign in"):
+        aws.account()
+    with pytest.raises(AccessDeniedError, match=r"none were found\. Sign in"):
+        aws.eks_token("research")
+
+
+def test_half_of_the_credentials_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    with pytest.raises(AccessDeniedError, match="only a part of them"):
+        AWS(region="us-east-1").account()
+
+
+def test_a_credential_process_that_fails_does_not_spill_its_output(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(
+        f"[default]\nregion = us-east-1\ncredential_process = sh -c 'echo {SECRET_KEY} >&2; exit 1'\n"
+    )
+    with pytest.raises(AccessDeniedError, match="custom-process did not give any") as raised:
+        AWS(account=None).account()
+    assert SECRET_KEY not in told(raised.value)
+
+
+def test_an_expired_login_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(
+        "[default]\nregion = us-east-1\nsso_start_url = https://acme.invalid/start\nsso_region = us-east-1\n"
+        "sso_account_id = 123456789012\nsso_role_name = trainer\n"
+    )
+    with pytest.raises(AccessDeniedError, match="login session has expired"):
+        AWS().account()
+
+
+def test_no_region_names_every_place_to_set_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"AWS\(region='us-east-1'\).*AWS_REGION.*~/\.aws/config"):
+        _ = AWS().region
+
+
+def test_an_unknown_profile_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(ConfigurationError, match=r"nobody.*AWS_PROFILE"):
+        _ = AWS().region
+
+
+def test_a_value_that_cannot_be_sent_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError, match="GetObject was not sent"):
+        loopback_aws("http://127.0.0.1:1").read(S3Uri("acme-attic"))
+
+
+def test_an_endpoint_that_cannot_be_reached_is_named() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(ServiceError, match=f"{url}.* cannot be reached.*Region") as raised:
+            loopback_aws(url).read(URI)
+    assert (raised.value.code, raised.value.request_id) == ("", "")
+
+
+def test_a_connection_that_breaks_is_a_service_error() -> None:
+    with ScriptedServer(Reply(drop=True)) as s3, pytest.raises(ServiceError, match="cannot be reached, or broke"):
+        loopback_aws(s3.url).read(URI)
+
+
+def test_no_secret_is_in_any_error_repr_or_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="nova_dpo_sdk")
+    with ScriptedServer(answer=lambda _: xml(403, "AccessDenied")) as s3:
+        aws = loopback_aws(s3.url)
+        calls = (
+            lambda: aws.read(URI),
+            lambda: aws.write(URI, b""),
+            lambda: aws.check_bucket(URI),
+            lambda: aws.describe_hyperpod("research"),
+            lambda: aws.describe_eks("research"),
+        )
+        for call in calls:
+            with pytest.raises(NovaError) as raised:
+                call()
+            shown = told(raised.value)
+            assert not [secret for secret in (SECRET_KEY, SESSION_TOKEN, ACCESS_KEY) if secret in shown]
+    shown = caplog.text + repr(aws) + repr(aws.eks_token("research"))
+    assert not [secret for secret in (SECRET_KEY, SESSION_TOKEN, ACCESS_KEY) if secret in shown]
