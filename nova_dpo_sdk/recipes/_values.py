@@ -28,7 +28,6 @@ class Value(BaseModel):
         strict=True,
         allow_inf_nan=False,
         defer_build=True,
-        use_attribute_docstrings=True,
     )
 
     if not TYPE_CHECKING:  # type checkers keep the constructor that pydantic derives from the fields
