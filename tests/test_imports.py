@@ -27,8 +27,8 @@ FLOORS = [
     {"cli"},
 ]
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
-# backends/__init__ and its private parts are the contract; the other modules of the folder are backends.
-BACKENDS = {"hyperpod", "training_jobs"}
+# backends/__init__ and its private parts are the contract; these modules, private ones included, are backends.
+BACKENDS = ("hyperpod", "training")
 
 
 def room_of(module: str) -> str:
@@ -36,7 +36,7 @@ def room_of(module: str) -> str:
     if not parts:
         return "__init__"
     if parts[0] == "backends":
-        return "backends.*" if len(parts) > 1 and parts[1] in BACKENDS else "backends"
+        return "backends.*" if len(parts) > 1 and parts[1].lstrip("_").startswith(BACKENDS) else "backends"
     return parts[0]
 
 
