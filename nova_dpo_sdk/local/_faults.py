@@ -1,0 +1,137 @@
+"""Faults on request: answers that a cloud gives on a bad day, in place of, or after, the real one."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ._requests import Request
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An error to answer with.
+
+    Attributes:
+        status: HTTP status.
+        code: AWS error code, or Kubernetes reason.
+        message: The sentence for people.
+        headers: HTTP headers, such as `Retry-After`.
+    """
+
+    status: int
+    code: str = ""
+    message: str = "a fault that was asked for"
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass
+class Fault:
+    """One planned fault.
+
+    Attributes:
+        operation: Pattern of operations, such as `PutObject`, `create` or `*`.
+        target: Pattern of targets, such as `pytorchjobs/*`.
+        service: Pattern of services.
+        answer: The error to give; None to close the connection without an answer.
+        after: Whether the request is carried out first, and only its answer lost.
+        times: How many requests it still meets.
+    """
+
+    operation: str
+    target: str
+    service: str
+    answer: Answer | None
+    after: bool
+    times: int
+
+    def meets(self, request: Request, *, after: bool) -> bool:
+        """Whether it strikes this request now."""
+        return (
+            self.times > 0
+            and self.after is after
+            and fnmatchcase(request.operation, self.operation)
+            and fnmatchcase(request.target, self.target)
+            and fnmatchcase(request.service, self.service)
+        )
+
+
+class Faults:
+    """The faults that are planned, in the order in which they were planned."""
+
+    def __init__(self) -> None:
+        self._planned: list[Fault] = []
+        self._lock = threading.Lock()
+
+    def answer(
+        self,
+        operation: str,
+        status: int,
+        *,
+        code: str = "",
+        message: str = "a fault that was asked for",
+        headers: Mapping[str, str] | None = None,
+        target: str = "*",
+        service: str = "*",
+        after: bool = False,
+        times: int = 1,
+    ) -> Fault:
+        """Answer the next matching requests with an error.
+
+        Args:
+            operation: Pattern of operations: an AWS operation such as `PutObject`, or a verb such as `create`.
+            status: HTTP status.
+            code: AWS error code (`SlowDown`), or Kubernetes reason (`TooManyRequests`).
+            message: The sentence for people.
+            headers: HTTP headers, such as `Retry-After`.
+            target: Pattern of targets, such as `pytorchjobs/*` or `s3://bucket/*`.
+            service: Pattern of services.
+            after: Carry the request out first; only its answer is replaced.
+            times: How many requests are met.
+
+        Returns:
+            The fault; its `times` tells how often it will strike yet.
+        """
+        given = Answer(status, code, message, headers or {})
+        return self._plan(Fault(operation, target, service, given, after, times))
+
+    def hang_up(
+        self, operation: str, *, target: str = "*", service: str = "*", after: bool = False, times: int = 1
+    ) -> Fault:
+        """Close the connection of the next matching requests without an answer.
+
+        Args:
+            operation: Pattern of operations.
+            target: Pattern of targets.
+            service: Pattern of services.
+            after: Carry the request out first, so that it has happened though nobody was told.
+            times: How many requests are met.
+
+        Returns:
+            The fault.
+        """
+        return self._plan(Fault(operation, target, service, None, after, times))
+
+    def clear(self) -> None:
+        """Plan nothing any more."""
+        with self._lock:
+            self._planned.clear()
+
+    def strike(self, request: Request, *, after: bool) -> Fault | None:
+        """The first fault that meets this request, counted as used; None when none does."""
+        with self._lock:
+            for fault in self._planned:
+                if fault.meets(request, after=after):
+                    fault.times -= 1
+                    return fault
+        return None
+
+    def _plan(self, fault: Fault) -> Fault:
+        with self._lock:
+            self._planned.append(fault)
+        return fault

@@ -1,0 +1,51 @@
+"""The kinds of object that the rehearsal cluster knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One resource of the API.
+
+    Attributes:
+        group: API group; empty for the core group.
+        version: API version.
+        plural: Name in URLs.
+        kind: Name in objects.
+        namespaced: Whether its objects live in namespaces.
+        counted: Whether `metadata.generation` counts changes of its spec.
+    """
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+    counted: bool = False
+
+    @property
+    def api_version(self) -> str:
+        """`apiVersion` as objects carry it."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def qualified(self) -> str:
+        """Plural and group, as messages name it."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+CONFIGMAPS = Kind("", "v1", "configmaps", "ConfigMap")
+PODS = Kind("", "v1", "pods", "Pod")
+NAMESPACES = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
+NODES = Kind("", "v1", "nodes", "Node", namespaced=False)
+EVENTS = Kind("", "v1", "events", "Event")
+PYTORCHJOBS = Kind("kubeflow.org", "v1", "pytorchjobs", "PyTorchJob", counted=True)
+SELF_REVIEWS = Kind(
+    "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
+)
+
+KINDS = (CONFIGMAPS, PODS, NAMESPACES, NODES, EVENTS, PYTORCHJOBS, SELF_REVIEWS)
+BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
+BY_OBJECT = {(kind.api_version, kind.kind): kind for kind in KINDS}

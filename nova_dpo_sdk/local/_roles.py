@@ -1,0 +1,98 @@
+"""Who may do what: the roles that HyperPod's Helm charts grant, and an administrator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from nova_dpo_sdk.errors import ConfigurationError
+
+from ._resources import SELF_REVIEWS, Kind
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Verbs on one resource, in the namespaces that match a pattern.
+
+    Attributes:
+        resource: Plural name, or `*`; a subresource is named `pytorchjobs/status`.
+        verbs: Verbs, or `*`.
+        namespace: Pattern of namespaces; empty for the whole cluster.
+    """
+
+    resource: str
+    verbs: frozenset[str]
+    namespace: str = ""
+
+    def covers(self, verb: str, resource: str, namespace: str) -> bool:
+        """Whether this grant allows the request; `namespace` is empty for one over the whole cluster."""
+        return (
+            self.resource in {"*", resource}
+            and bool(self.verbs & {verb, "*"})
+            and (not self.namespace or fnmatchcase(namespace, self.namespace))
+        )
+
+
+@dataclass(frozen=True)
+class Role:
+    """A named set of grants."""
+
+    name: str
+    grants: tuple[Grant, ...]
+
+    def allows(self, verb: str, resource: str, namespace: str) -> bool:
+        """Whether any grant covers the request."""
+        return any(grant.covers(verb, resource, namespace) for grant in self.grants)
+
+    def allows_kind(self, verb: str, kind: Kind, subresource: str, namespace: str) -> bool:
+        """The same, for a request to the API; everybody may ask what they may do."""
+        if kind is SELF_REVIEWS:
+            return verb == "create"
+        return self.allows(verb, f"{kind.plural}/{subresource}" if subresource else kind.plural, namespace)
+
+
+def _grant(resource: str, verbs: str, namespace: str = "") -> Grant:
+    return Grant(resource, frozenset(verbs.split()), namespace)
+
+
+_TEAMS = "hyperpod-ns-*"
+_SCIENTIST = (
+    _grant("pytorchjobs", "get list create delete update", "kubeflow"),
+    _grant("configmaps", "create update get delete list", "kubeflow"),
+    _grant("pods", "create get", "kubeflow"),
+)
+
+ROLES = {
+    role.name: role
+    for role in (
+        Role("administrator", (_grant("*", "*"),)),
+        Role("namespaced", _SCIENTIST),
+        Role("scientist", (*_SCIENTIST, _grant("pods", "list"), _grant("nodes", "list"))),
+        Role(
+            "team",
+            (
+                _grant("pytorchjobs", "get list watch create delete update", _TEAMS),
+                _grant("configmaps", "create update get delete", _TEAMS),
+                _grant("pods", "list watch", _TEAMS),
+                _grant("namespaces", "get"),
+            ),
+        ),
+        Role("unmapped", ()),
+    )
+}
+"""By name. `namespaced` is the chart's role in `kubeflow`; `scientist` has the chart's cluster role too;
+`team` is the role of task governance; `unmapped` is an identity without an EKS access entry."""
+
+
+def role_of(role: str | Role) -> Role:
+    """The role of that name, or the role itself.
+
+    Raises:
+        ConfigurationError: No role has that name.
+    """
+    if isinstance(role, Role):
+        return role
+    try:
+        return ROLES[role]
+    except KeyError:
+        raise ConfigurationError(f"role {role!r} is none of {', '.join(ROLES)}") from None

@@ -1,0 +1,99 @@
+"""S3's rules that moto does not enforce: owners, Regions, checksums; and times that follow the cloud's clock."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import zlib
+from typing import TYPE_CHECKING
+
+from ._aws_protocol import AWSCall, AWSRefusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from ._buckets import Buckets
+
+_WRITES = frozenset({"PutObject", "CopyObject", "CompleteMultipartUpload"})
+_CHECKSUMS: dict[str, Callable[[bytes], bytes]] = {
+    "x-amz-checksum-sha256": lambda body: hashlib.sha256(body).digest(),
+    "x-amz-checksum-sha1": lambda body: hashlib.sha1(body, usedforsecurity=False).digest(),
+    "x-amz-checksum-crc32": lambda body: zlib.crc32(body).to_bytes(4, "big"),
+    "content-md5": lambda body: hashlib.md5(body, usedforsecurity=False).digest(),
+}
+_ACCOUNT = re.compile(r"\d{12}")
+
+
+class S3Rules:
+    """What S3 checks before it acts, and what it notes down after.
+
+    Args:
+        buckets: The cloud's buckets.
+        account: The account of the caller.
+        escrow: The service's own bucket, closed to the caller.
+    """
+
+    def __init__(self, buckets: Buckets, account: str, escrow: str) -> None:
+        self._buckets = buckets
+        self._account = account
+        self._escrow = escrow
+
+    def check(self, call: AWSCall, headers: Mapping[str, str], body: bytes) -> None:
+        """Refuse what S3 would refuse.
+
+        Args:
+            call: The request.
+            headers: Its headers, with lower-case names.
+            body: Its body.
+
+        Raises:
+            AWSRefusal: Access denied, another Region, or a wrong checksum.
+        """
+        if call.bucket:
+            self._check_bucket(call, headers)
+        if call.operation in {"PutObject", "UploadPart"}:
+            _check_checksums(headers, body)
+
+    def note(self, call: AWSCall, status: int, now: datetime) -> None:
+        """Take down what a request has changed: times of objects follow the cloud's clock."""
+        if not 200 <= status < 300:
+            return
+        if call.operation == "CreateBucket":
+            self._buckets.adopt(call.bucket, region=call.region, account=self._account)
+        elif call.operation in _WRITES:
+            self._buckets.stamp(call.bucket, call.key, now)
+
+    def _check_bucket(self, call: AWSCall, headers: Mapping[str, str]) -> None:
+        bucket = self._buckets.find(call.bucket)
+        if bucket is None:
+            return
+        owner = headers.get("x-amz-expected-bucket-owner")
+        if owner is not None and not _ACCOUNT.fullmatch(owner):
+            raise AWSRefusal(
+                400, "InvalidBucketOwnerAWSAccountID", "The value of the expected bucket owner must be an account ID."
+            )
+        where = {"x-amz-bucket-region": bucket.region} if call.operation == "HeadBucket" else {}
+        foreign = bucket.account != self._account or call.bucket == self._escrow
+        if foreign or (owner is not None and owner != bucket.account):
+            raise AWSRefusal(403, "AccessDenied", "Access Denied", where)
+        if call.region != bucket.region and call.operation != "CreateBucket":
+            raise AWSRefusal(
+                301,
+                "PermanentRedirect",
+                "The bucket you are attempting to access must be addressed using the specified endpoint.",
+                {"x-amz-bucket-region": bucket.region},
+            )
+
+
+def _check_checksums(headers: Mapping[str, str], body: bytes) -> None:
+    if "aws-chunked" in headers.get("content-encoding", ""):
+        return
+    for name, digest in _CHECKSUMS.items():
+        given = headers.get(name)
+        if given is None:
+            continue
+        if base64.b64encode(digest(body)).decode() != given:
+            label = name.rpartition("-")[2].upper()
+            raise AWSRefusal(400, "BadDigest", f"The {label} you specified did not match the calculated checksum.")
