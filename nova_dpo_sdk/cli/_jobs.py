@@ -1,0 +1,99 @@
+"""`nova-dpo status`, `wait`, `cancel` and `checkpoint`: what is done with a job by its reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nova_dpo_sdk.aws import S3Uri
+from nova_dpo_sdk.backends import JobRef, JobSnapshot, JobStatus
+from nova_dpo_sdk.cli._out import BAD, GOOD, in_a_line, in_shell_words, say, say_json
+from nova_dpo_sdk.cli._place import backend, connection
+from nova_dpo_sdk.jobs import FIVE_DAYS, Job
+
+if TYPE_CHECKING:
+    import argparse
+
+_NOWHERE = S3Uri("output-not-given", "")
+"""Stands for the output in what never reads it: looking, waiting, cancelling."""
+_LOST = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.DELETED)
+
+
+def _job(arguments: argparse.Namespace, output: S3Uri = _NOWHERE) -> Job:
+    ref = JobRef.parse(arguments.ref)
+    return Job(ref, backend(arguments, ref), output)
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Look at a job once."""
+    snapshot = _job(arguments).status()
+    if arguments.json:
+        say_json(_plain(snapshot))
+    else:
+        say(*_lines(snapshot))
+    return BAD if snapshot.status in _LOST else GOOD
+
+
+def wait(arguments: argparse.Namespace) -> int:
+    """Wait until a job has finished."""
+    told = None if arguments.json else _tell
+    snapshot = _job(arguments).wait(arguments.timeout or FIVE_DAYS, told, interval=arguments.interval)
+    if arguments.json:
+        say_json(_plain(snapshot))
+    return GOOD if snapshot.status is JobStatus.SUCCEEDED else BAD
+
+
+def cancel(arguments: argparse.Namespace) -> int:
+    """Stop a job."""
+    job = _job(arguments)
+    job.cancel()
+    say(f"{job.name} is cancelled: the job and what belonged to it are deleted from the cluster.")
+    return GOOD
+
+
+def checkpoint(arguments: argparse.Namespace) -> int:
+    """Print a finished job's checkpoint."""
+    output: str | None = arguments.output
+    if output is None and arguments.local is None:
+        arguments.usage("--output must be given: the S3 prefix that the job was submitted with")
+    output = output or connection(str(arguments.local), arguments.clock).output
+    found = _job(arguments, S3Uri.parse(output.rstrip("/"))).checkpoint()
+    if arguments.json:
+        say_json(found.model_dump(mode="json"))
+    else:
+        say(found.uri)
+    return GOOD
+
+
+def _tell(snapshot: JobSnapshot) -> None:
+    say(f"{snapshot.observed_at:%H:%M:%S}  {in_a_line(snapshot)}")
+
+
+def _lines(snapshot: JobSnapshot) -> list[str]:
+    rows = [("job", snapshot.ref), ("status", str(snapshot.status))]
+    why = ": ".join(part for part in (snapshot.reason, snapshot.message) if part)
+    rows += [("why", why), ("next", in_shell_words(snapshot.next_step))]
+    if snapshot.since:
+        rows.append(("since", f"{snapshot.since:%Y-%m-%d %H:%M:%S} UTC"))
+    rows += [("replica", _replica(each)) for each in snapshot.replicas]
+    return [f"{label:<9}{value}" for label, value in rows if value]
+
+
+def _replica(each: Any) -> str:
+    parts = [each.name, each.phase, each.node, f"{each.restarts} restarts" if each.restarts else "", each.reason]
+    return "  ".join(part for part in parts if part)
+
+
+def _plain(snapshot: JobSnapshot) -> dict[str, Any]:
+    return {
+        "ref": snapshot.ref,
+        "status": str(snapshot.status),
+        "finished": snapshot.status.is_terminal,
+        "reason": snapshot.reason,
+        "message": snapshot.message,
+        "next_step": snapshot.next_step,
+        "observed_at": snapshot.observed_at.isoformat(),
+        "since": snapshot.since.isoformat() if snapshot.since else None,
+        "created_at": snapshot.created_at.isoformat() if snapshot.created_at else None,
+        "restarts": snapshot.restarts,
+        "replicas": [vars(each) for each in snapshot.replicas],
+    }

@@ -1,0 +1,245 @@
+"""The words that `nova-dpo` understands. Nothing heavy is imported here: handlers are named, not loaded."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from nova_dpo_sdk._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Words = argparse._SubParsersAction[argparse.ArgumentParser]  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - argparse has no public name for it
+
+MODELS = ("nova-micro", "nova-lite", "nova-pro", "nova-lite-2")
+P5 = "ml.p5.48xlarge"
+
+_ABOUT = """\
+Fine-tune Amazon Nova by preference on SageMaker HyperPod: first on chats
+(SFT), then on pairs of a better and a worse answer (DPO).
+
+Try it now, without an AWS account:
+
+  nova-dpo demo
+"""
+_CODES = """\
+A job is named by its reference, hyperpod://REGION/CLUSTER/NAMESPACE/JOB, which
+submit prints. Every command has a --help of its own.
+
+exit codes: 0 all is well; 1 findings, a failed job or an error; 2 wrong usage
+"""
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help for 80 columns, with texts kept as they were written."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=80)
+        self._action_max_length = 14  # argparse forgets the indent of commands and would break the longest one
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of `nova-dpo`."""
+    top = argparse.ArgumentParser("nova-dpo", description=_ABOUT, epilog=_CODES, formatter_class=_Help)
+    top.add_argument("--version", action="version", version=f"nova-dpo-sdk {__version__}")
+    words = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _demo(words)
+    _recipe(words)
+    _data(words)
+    _plan(words)
+    _jobs(words)
+    return top
+
+
+def _word(words: Words, name: str, run: str, about: str, more: str = "") -> argparse.ArgumentParser:
+    text = f"{about}\n\n{more}" if more else about
+    made = words.add_parser(name, help=about, description=text, formatter_class=_Help)
+    made.set_defaults(run=run, interrupted="Interrupted.", usage=made.error)
+    return made
+
+
+def _noun(words: Words, name: str, about: str) -> Words:
+    made = words.add_parser(name, help=about, description=about, formatter_class=_Help)
+    return made.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def _json(word: argparse.ArgumentParser) -> None:
+    word.add_argument("--json", action="store_true", help="answer in JSON")
+
+
+def _demo(words: Words) -> None:
+    word = _word(
+        words,
+        "demo",
+        "_demo:demo",
+        "rehearse the whole way, SFT then DPO, on this machine",
+        "Starts a rehearsal cloud on 127.0.0.1 (S3, SageMaker, EKS, a cluster and a\n"
+        "trainer), then plans, submits and follows an SFT run and a DPO run that starts\n"
+        "from its checkpoint, with the very code that talks to AWS. No account is needed\n"
+        "and nothing leaves this machine. Nothing is trained: the trainer reads and\n"
+        "checks what it gets and writes the manifest that real training would leave.",
+    )
+    word.add_argument("--chats", metavar="FILE", help="your chats for SFT; any known layout")
+    word.add_argument(
+        "--pairs",
+        metavar="FILE",
+        help="your preference pairs for DPO; any known layout (alone: SFT on the better side)",
+    )
+    word.add_argument("--model", choices=MODELS[:3], default="nova-lite", help="the model (default: nova-lite)")
+    word.add_argument(
+        "--out",
+        metavar="DIR",
+        default="nova-dpo-demo",
+        help="folder for recipes, plans and data (default: nova-dpo-demo)",
+    )
+    word.add_argument(
+        "--keep", action="store_true", help="let the rehearsal cloud run on until Ctrl-C, for --local in another shell"
+    )
+
+
+def _recipe(words: Words) -> None:
+    nouns = _noun(words, "recipe", "write, check and normalise recipes")
+    new = _word(nouns, "new", "_recipe:new", "write a recipe with the published defaults as YAML")
+    new.add_argument("--technique", choices=("sft", "dpo"), required=True, help="what to train with")
+    new.add_argument("--model", choices=MODELS, default="nova-lite", help="the model (default: nova-lite)")
+    new.add_argument("--tuning", choices=("lora", "full-rank"), default="lora", help="which weights (default: lora)")
+    new.add_argument("--name", metavar="NAME", help="what the run is called (default: from model and technique)")
+    new.add_argument("--instance-type", metavar="TYPE", default=P5, help=f"instance type (default: {P5})")
+    new.add_argument("-o", "--out", metavar="FILE", help="file to write (default: standard output)")
+    check = _word(nouns, "check", "_recipe:check", "say everything that is wrong or disputed about a recipe")
+    check.add_argument("file", metavar="FILE", help="the recipe's YAML")
+    check.add_argument("--instance-type", metavar="TYPE", default=P5, help=f"instance type (default: {P5})")
+    check.add_argument(
+        "--platform", choices=("hyperpod", "training-jobs"), default="hyperpod", help="where (default: hyperpod)"
+    )
+    show = _word(nouns, "show", "_recipe:show", "print a recipe as Nova's container will read it")
+    show.add_argument("file", metavar="FILE", help="the recipe's YAML")
+    for word in (check, show):
+        _extra(word)
+        _json(word)
+
+
+def _extra(word: argparse.ArgumentParser) -> None:
+    word.add_argument(
+        "--extra", metavar="PATH", action="append", default=[], help="unknown key to carry along, such as run.new_key"
+    )
+
+
+def _data(words: Words) -> None:
+    nouns = _noun(words, "data", "check and convert training data")
+    check = _word(
+        nouns,
+        "check",
+        "_data:check",
+        "hold every line of a Nova JSONL file against every rule",
+        "Prints one finding for each rule that is broken; --all lists every problem as\n"
+        "FILE:LINE: severity [rule] path: message.",
+    )
+    check.add_argument("file", metavar="FILE", help="the JSONL file")
+    check.add_argument("--all", action="store_true", help="list every problem")
+    convert = _word(
+        nouns,
+        "convert",
+        "_data:convert",
+        "write data of any known layout as Nova JSONL",
+        "Reads JSONL, JSON or Parquet (plain, gzip or zstd). What Nova cannot hold is\n"
+        "dropped or mended by named rules, and counted.",
+    )
+    convert.add_argument("source", metavar="SRC", help="the file to read")
+    convert.add_argument("target", metavar="DST", help="the .jsonl file to write")
+    convert.add_argument("--layout", metavar="L", help="layout of SRC (default: found out)")
+    convert.add_argument(
+        "--clean-reserved", action="store_true", help='remove words like "User:" where they begin a line'
+    )
+    for word in (check, convert):
+        word.add_argument(
+            "--kind", choices=("preference", "chat"), help="what the records are for (default: told from them)"
+        )
+        _json(word)
+
+
+def _plan(words: Words) -> None:
+    plan = _word(
+        words,
+        "plan",
+        "_runs:plan",
+        "say everything that would be sent; sends nothing",
+        "Needs no network and no credentials, except for --check and for --from with a\njob reference.",
+    )
+    submit = _word(
+        words,
+        "submit",
+        "_runs:submit",
+        "send a run exactly once; prints the job's reference",
+        "Sent again, it finds the same job. A job that failed needs --attempt 2.",
+    )
+    for word in (plan, submit):
+        _run_options(word)
+    plan.add_argument("--full", action="store_true", help="print the recipe and every object, too")
+    plan.add_argument("--check", action="store_true", help="ask AWS and the cluster whether they would accept it")
+
+
+def _run_options(word: argparse.ArgumentParser) -> None:
+    what = word.add_argument_group("what to train")
+    what.add_argument("--recipe", metavar="FILE", required=True, help="the recipe's YAML")
+    what.add_argument("--data", metavar="FILE", required=True, help="Nova JSONL: chats for SFT, pairs for DPO")
+    what.add_argument("--validation", metavar="FILE", help="the same for validation")
+    what.add_argument(
+        "--from", dest="start", metavar="WHERE", help="start from a checkpoint: its s3:// path, or the job that made it"
+    )
+    what.add_argument("--attempt", type=_count, default=1, metavar="N", help="2, 3, ... to run the same again")
+    what.add_argument("--allow", action="append", default=[], metavar="CODE", help="leave out a warning; repeatable")
+    _extra(what)  # type: ignore[arg-type] # a group takes arguments as a parser does
+    where = word.add_argument_group("where")
+    where.add_argument("--cluster", metavar="NAME", help="the HyperPod cluster")
+    where.add_argument("--output", metavar="S3", help="S3 prefix for data, plans and manifests")
+    where.add_argument("--namespace", metavar="NAME", help="Kubernetes namespace (default: kubeflow)")
+    where.add_argument("--instance-type", metavar="TYPE", default=P5, help=f"instance type (default: {P5})")
+    where.add_argument("--region", metavar="R", help="AWS Region (default: that of your AWS configuration)")
+    where.add_argument("--account", metavar="N", help="your account, 12 digits (default: asked of AWS at submit)")
+    _local(where)  # type: ignore[arg-type] # the same
+    _json(word)
+
+
+def _local(word: argparse.ArgumentParser) -> None:
+    word.add_argument(
+        "--local", metavar="FILE", help="use the rehearsal cloud of `nova-dpo demo --keep`: its cloud.json"
+    )
+
+
+def _jobs(words: Words) -> None:
+    status = _word(words, "status", "_jobs:status", "look at a job once")
+    wait = _word(words, "wait", "_jobs:wait", "wait until a job has finished, and print what changes")
+    cancel = _word(words, "cancel", "_jobs:cancel", "stop a job and remove what belongs to it")
+    checkpoint = _word(words, "checkpoint", "_jobs:checkpoint", "print the checkpoint that a finished job left")
+    for word in (status, wait, cancel, checkpoint):
+        word.add_argument("ref", metavar="REF", help="the job's reference, as submit prints it")
+        _local(word)
+    for word in (status, wait, checkpoint):
+        _json(word)
+    wait.set_defaults(interrupted="Interrupted. The job runs on; wait again whenever you like.")
+    wait.add_argument("--timeout", type=_seconds, metavar="S", help="seconds to wait at most (default: five days)")
+    wait.add_argument("--interval", type=_seconds, metavar="S", help="seconds between looks (default: 30)")
+    checkpoint.add_argument("--output", metavar="S3", help="the output that the job was submitted with")
+    checkpoint.add_argument(
+        "--instance-type", metavar="TYPE", default=P5, help=f"the job's instance type (default: {P5})"
+    )
+
+
+def _seconds(text: str) -> float:
+    return _number(text, float, "a number of seconds above 0")
+
+
+def _count(text: str) -> int:
+    return int(_number(text, int, "a whole number from 1"))
+
+
+def _number(text: str, kind: Callable[[str], float], wanted: str) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return value

@@ -1,0 +1,60 @@
+"""Where a command's job runs: on a HyperPod cluster, or in a rehearsal cloud."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nova_dpo_sdk.backends.hyperpod import HyperPodBackend
+from nova_dpo_sdk.catalog import Platform
+from nova_dpo_sdk.client import NovaClient
+from nova_dpo_sdk.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from nova_dpo_sdk._time import Clock
+    from nova_dpo_sdk.backends import JobRef
+    from nova_dpo_sdk.local import LocalConnection
+
+
+def client(arguments: argparse.Namespace) -> NovaClient:
+    """The client that plan and submit name by their options."""
+    given = {
+        name: getattr(arguments, name)
+        for name in ("cluster", "namespace", "instance_type", "region", "account")
+        if getattr(arguments, name) is not None
+    }
+    if arguments.local is None:
+        missing = [f"--{name}" for name in ("cluster", "output") if getattr(arguments, name) is None]
+        if missing:
+            arguments.usage(f"{' and '.join(missing)} must be given (or --local FILE, for a rehearsal cloud)")
+        return NovaClient(HyperPodBackend(clock=arguments.clock, **given), output=arguments.output)
+    cloud = connection(arguments.local, arguments.clock)
+    return NovaClient(cloud.hyperpod(**given), output=arguments.output or cloud.output)
+
+
+def backend(arguments: argparse.Namespace, ref: JobRef) -> HyperPodBackend:
+    """The backend that a job's reference names."""
+    if ref.platform is not Platform.HYPERPOD:
+        raise ConfigurationError(f"{ref} is not a job on HyperPod; nova-dpo follows hyperpod:// jobs only.")
+    cluster, namespace, _ = ref.path
+    options: dict[str, Any] = {"cluster": cluster, "namespace": namespace, "region": ref.region}
+    options["instance_type"] = getattr(arguments, "instance_type", "ml.p5.48xlarge")
+    if arguments.local is None:
+        return HyperPodBackend(clock=arguments.clock, **options)
+    return connection(arguments.local, arguments.clock).hyperpod(**options)
+
+
+def connection(file: str, clock: Clock | None) -> LocalConnection:
+    """The rehearsal cloud whose connection was written to a file."""
+    from nova_dpo_sdk.local import LocalCloud
+
+    try:
+        return LocalCloud.attach(json.loads(Path(file).read_text(encoding="utf-8")), clock)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{file} is not the connection of a rehearsal cloud: {error}. "
+            "`nova-dpo demo --keep` writes one, cloud.json."
+        ) from error

@@ -1,0 +1,80 @@
+"""`nova-dpo data`."""
+
+from __future__ import annotations
+
+import json
+
+from cli_support import CHATS, PAIRS, make_shell  # noqa: F401 - a fixture
+from conftest import chat, pair
+
+
+def test_the_samples_are_good(shell):
+    for path, kind in ((CHATS, "chat"), (PAIRS, "preference")):
+        told = shell("data", "check", path)
+        assert told.code == 0
+        assert f"{kind} records, good; 0 errors, 0 warnings" in told.out
+
+
+def test_every_broken_rule_is_one_finding_with_its_line_and_fix(shell, write_jsonl):
+    good, bad = pair("Why?", "Because.", "No."), pair("User: why?", "Because.", "No.")
+    path = write_jsonl("p.jsonl", [good, bad, "{", {**bad, "system": [{"text": "Be kind."}]}])
+    told = shell("data", "check", path)
+    assert told.code == 1
+    assert "error [reserved-word] data line 2 $.messages[0].content[0].text" in told.out
+    assert "(2 in all)" in told.out
+    assert "error [bad-json] data line 3" in told.out
+    assert "1 good and 3 bad" in told.out.replace("\n", " ")
+
+
+def test_all_lists_every_problem_by_file_and_line(shell, write_jsonl):
+    path = write_jsonl("p.jsonl", [pair("User: why?", "Because.", "No.")] * 3)
+    lines = shell("data", "check", path, "--all").out.splitlines()
+    assert [line.split(" [")[0] for line in lines if "[reserved-word]" in line] == [
+        f"{path}:{n}: error" for n in (1, 2, 3)
+    ]
+
+
+def test_check_answers_in_json(shell, write_jsonl):
+    told = shell("data", "check", write_jsonl("p.jsonl", [pair("User: why?", "Because.", "No.")]), "--json")
+    assert told.code == 1
+    assert told.json["counts"] == {"reserved-word": 1}
+
+
+def test_the_kind_may_be_given(shell):
+    told = shell("data", "check", CHATS, "--kind", "preference")
+    assert told.code == 1
+    assert "40 preference records" in told.out
+
+
+def test_another_layout_is_named_with_the_command_that_converts_it(shell, write_jsonl):
+    path = write_jsonl("t.jsonl", [{"prompt": "Why?", "chosen": "Because.", "rejected": "No."}])
+    told = shell("data", "check", path)
+    assert told.code == 1
+    said = " ".join(told.err.split())
+    assert "has the layout prompt-chosen-rejected" in said
+    assert f"nova-dpo data convert {path} OUT.jsonl" in said
+
+
+def test_convert_counts_what_it_dropped_and_the_result_is_good(shell, write_jsonl):
+    rows = [{"prompt": f"Why {n}?", "chosen": f"Because {n}.", "rejected": "No."} for n in range(5)]
+    rows.append({"prompt": "Why?", "chosen": "Same.", "rejected": "Same."})
+    told = shell("data", "convert", write_jsonl("t.jsonl", rows), "out.jsonl")
+    assert told.code == 0
+    assert "6 records read as prompt-chosen-rejected, 5 written" in told.out
+    assert "dropped       1" in told.out
+    assert len((shell.folder / "out.jsonl").read_text().splitlines()) == 5
+
+
+def test_convert_answers_in_json_and_takes_the_chosen_side_for_chats(shell, write_jsonl):
+    path = write_jsonl("t.jsonl", [{"prompt": "Why?", "chosen": "Because.", "rejected": "No."}])
+    told = shell("data", "convert", path, "out.jsonl", "--kind", "chat", "--json")
+    assert (told.code, told.json["kind"], told.json["written"]) == (0, "chat", 1)
+    record = json.loads((shell.folder / "out.jsonl").read_text())
+    assert record["messages"][-1]["content"] == [{"text": "Because."}]
+
+
+def test_an_unknown_layout_is_refused(shell, write_jsonl):
+    path = write_jsonl("t.jsonl", [chat("Why?", "Because.")])
+    told = shell("data", "convert", path, "out.jsonl", "--layout", "alpaka")
+    assert told.code == 1
+    assert "alpaca" in told.err
