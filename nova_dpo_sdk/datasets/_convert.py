@@ -1,0 +1,531 @@
+"""Conversion: records of any known layout become Nova JSONL, and everything left out or changed is counted by name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import secrets
+from collections import Counter
+from collections.abc import Mapping  # noqa: TC003 - dataclass fields
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import msgspec
+
+from nova_dpo_sdk.datasets._lanes import FastLane
+from nova_dpo_sdk.datasets._layouts import BY_NAME, LAYOUTS, Layout, Record, detect
+from nova_dpo_sdk.datasets._local_images import place_local
+from nova_dpo_sdk.datasets._mend import (
+    DROPS,
+    MENDS,
+    Drop,
+    Notes,
+    Pair,
+    chat_record,
+    preference_record,
+    refuse_line,
+)
+from nova_dpo_sdk.datasets._rules import SCHEMA_VERSION
+from nova_dpo_sdk.datasets._sources import (
+    Block,
+    Row,
+    Source,
+    SourceLike,
+    decode,
+    is_blank,
+    is_list,
+    is_record,
+    open_source,
+)
+from nova_dpo_sdk.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+D = TypeVar("D")
+
+PEEK = 32
+"""Records looked at to tell the layout."""
+
+PEEK_LIMIT = PEEK * 8**4
+"""Rows looked at when the first ones cannot be read at all."""
+
+
+@dataclass(frozen=True)
+class ConversionDetail:
+    """What happened to one source record.
+
+    Attributes:
+        record: Its number in the source, from 1: the line of a JSONL file, else the position.
+        code: The rule that dropped or mended it.
+        message: The rule in a sentence, with what it was about.
+    """
+
+    record: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ConversionResult:
+    """What a conversion did.
+
+    Attributes:
+        path: The Nova JSONL file.
+        layout: The layout that the source was read as.
+        read: Records read from the source.
+        written: Records in the new file; `read` less everything dropped.
+        dropped: Records left out, by rule.
+        mended: Records kept but changed, by rule; one record may count under several.
+        details: Which records those were, the first `max_details` of them, in the order of the source.
+    """
+
+    path: Path
+    layout: str
+    read: int
+    written: int
+    dropped: Mapping[str, int]
+    mended: Mapping[str, int]
+    details: tuple[ConversionDetail, ...]
+
+
+@dataclass(frozen=True)
+class Conversion(Generic[D]):
+    """A finished conversion: the new data set, and what was done to get it.
+
+    Attributes:
+        dataset: The new data set.
+        layout: The layout that the source was read as.
+        read: Records read from the source.
+        written: Records in the new data set.
+        dropped: Records left out, by rule.
+        mended: Records kept but changed, by rule; one record may count under several.
+        details: Which records those were, up to the limit that was asked for, in the order of the source.
+    """
+
+    dataset: D
+    layout: str
+    read: int
+    written: int
+    dropped: Mapping[str, int]
+    mended: Mapping[str, int]
+    details: tuple[ConversionDetail, ...]
+
+    @classmethod
+    def of(cls, dataset: D, result: ConversionResult) -> Conversion[D]:
+        """Join a data set and the result that made it."""
+        return cls(
+            dataset=dataset,
+            layout=result.layout,
+            read=result.read,
+            written=result.written,
+            dropped=result.dropped,
+            mended=result.mended,
+            details=result.details,
+        )
+
+    def __str__(self) -> str:
+        lines = [f"{self.read} records read as {self.layout}, {self.written} written"]
+        lines += [f"  dropped {count:>7}  {code}: {DROPS[code]}" for code, count in self.dropped.items()]
+        lines += [f"  mended  {count:>7}  {code}: {MENDS[code]}" for code, count in self.mended.items()]
+        return "\n".join(lines)
+
+
+def convert_preferences(
+    source: SourceLike,
+    to: str | os.PathLike[str],
+    layout: str | None = None,
+    *,
+    clean_reserved: bool = False,
+    local_images: bool = False,
+    max_details: int = 1000,
+) -> ConversionResult:
+    """Write preference data of any known layout as Nova DPO JSONL.
+
+    Texts are kept as they are, spaces included. What Nova cannot hold is dropped or mended by named rules, and
+    counted. The file appears under its name only when it is complete.
+
+    Args:
+        source: A path (JSONL, a JSON array, Parquet; plain, gzip or zstd), or an iterable of mappings.
+        to: The file to write; one that exists is replaced, but never the source itself.
+        layout: The name of the layout; told from the first records when left out.
+        clean_reserved: Remove reserved words (`User:`, `Assistant:` ...) where they begin a line, and say where.
+            Otherwise records that contain one are dropped.
+        local_images: Keep what a field `images` names by local path, in the places that `<image>` marks in the user's
+            texts, or before the first of them. `Dataset.with_images` brings such images to S3.
+        max_details: How many dropped or mended records are listed one by one.
+
+    Raises:
+        DatasetError: If the source cannot be read, is empty, has no known layout or no usable record, or if the
+            file cannot be written.
+    """
+    return _convert(source, to, layout, "preference", Options(clean_reserved, max_details, local_images))
+
+
+def convert_chats(
+    source: SourceLike,
+    to: str | os.PathLike[str],
+    layout: str | None = None,
+    *,
+    clean_reserved: bool = False,
+    local_images: bool = False,
+    max_details: int = 1000,
+) -> ConversionResult:
+    """Write conversations, or the chosen side of preference data, as Nova SFT JSONL.
+
+    Args:
+        source: A path (JSONL, a JSON array, Parquet; plain, gzip or zstd), or an iterable of mappings.
+        to: The file to write; one that exists is replaced, but never the source itself.
+        layout: The name of the layout; told from the first records when left out.
+        clean_reserved: Remove reserved words (`User:`, `Assistant:` ...) where they begin a line, and say where.
+            Otherwise records that contain one are dropped.
+        local_images: Keep what a field `images` names by local path, in the places that `<image>` marks in the user's
+            texts, or before the first of them. `Dataset.with_images` brings such images to S3.
+        max_details: How many dropped or mended records are listed one by one.
+
+    Raises:
+        DatasetError: If the source cannot be read, is empty, has no known layout or no usable record, or if the
+            file cannot be written.
+    """
+    return _convert(source, to, layout, "chat", Options(clean_reserved, max_details, local_images))
+
+
+def detect_layout(source: SourceLike) -> str:
+    """The name of the layout of a source, told from its first records.
+
+    Args:
+        source: As for a conversion. A one-shot iterator loses the records that are looked at.
+
+    Raises:
+        DatasetError: If it cannot be read or has no known layout; names the keys that were found.
+    """
+    layout, _ = _detected(open_source(source))
+    return layout.name
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a conversion is done."""
+
+    clean_reserved: bool = False
+    max_details: int = 1000
+    local_images: bool = False
+
+
+# --- the conversion -------------------------------------------------------------------------------------------
+
+
+def _convert(
+    source: SourceLike, to: str | os.PathLike[str], name: str | None, kind: str, options: Options
+) -> ConversionResult:
+    target = Path(os.fspath(to))
+    opened = open_source(source)
+    _refuse_overwriting(opened, target)
+    layout, opened = (_named(name), opened) if name is not None else _detected(opened)
+    if kind == "preference" and layout.kind == "chat":
+        raise DatasetError(
+            f"{opened.name} has the layout {layout.name} ({layout.shape}), which holds conversations, not pairs."
+            " Convert it with ChatDataset.convert, or pass preference data."
+        )
+    work = _Work(layout, kind, options, FastLane(layout.name, kind))
+    with _replacing(target) as file:
+        for block in opened.blocks():
+            file.write(work.convert(block))
+        work.refuse_nothing(opened)
+    return work.result(target)
+
+
+@dataclass
+class _Work:
+    """One conversion under way: turns blocks into lines and counts."""
+
+    layout: Layout
+    kind: str
+    options: Options
+    lane: FastLane
+    read: int = 0
+    written: int = 0
+    dropped: Counter[str] = field(default_factory=Counter[str])
+    mended: Counter[str] = field(default_factory=Counter[str])
+    details: list[ConversionDetail] = field(default_factory=list[ConversionDetail])
+
+    def convert(self, block: Block) -> bytes:
+        lines, text = self.lane.convert(block)
+        if text:
+            self.read += len(lines)
+            self.written += len(lines)
+            return text + b"\n"
+        kept = self._exactly(block, lines)
+        self.written += len(kept)
+        return b"\n".join([*kept, b""])
+
+    def _exactly(self, block: Block, lines: list[bytes | None]) -> list[bytes]:
+        """The lines that the fast lane made, and those of the rows that it left, without the dropped ones."""
+        for at, row in enumerate(block.rows):
+            if lines[at] is not None:
+                self.read += 1
+            elif not is_blank(row):
+                lines[at] = self.line(block.first + at, row)
+        return [line for line in lines if line is not None]
+
+    def line(self, number: int, row: Row) -> bytes | None:
+        """The Nova line of one row, or None when it is dropped."""
+        self.read += 1
+        notes = Notes(self.options.clean_reserved, local_images=self.options.local_images)
+        try:
+            line = _line(self.layout, self.kind, row, notes)
+        except Drop as drop:
+            self.dropped[drop.code] += 1
+            self._note(number, drop.code, DROPS, drop.what)
+            return None
+        for code, what in notes.mended.items():
+            self.mended[code] += 1
+            self._note(number, code, MENDS, what)
+        return line
+
+    def _note(self, number: int, code: str, rules: Mapping[str, str], what: str) -> None:
+        if len(self.details) < self.options.max_details:
+            self.details.append(ConversionDetail(number, code, f"{rules[code]} ({what})" if what else rules[code]))
+
+    def refuse_nothing(self, source: Source) -> None:
+        if self.written:
+            return
+        if not self.read:
+            raise DatasetError(f"{source.name} is empty: it has no records.")
+        counts = ", ".join(f"{code} {count}" for code, count in self.dropped.most_common())
+        first = self.details[0] if self.details else None
+        example = f" The first, {source.unit} {first.record}: {first.message}" if first else ""
+        raise DatasetError(
+            f"None of the {self.read} records of {source.name} can be kept, read as {self.layout.name}"
+            f" ({self.layout.shape}): {counts}.{example} Nothing was written."
+        )
+
+    def result(self, path: Path) -> ConversionResult:
+        return ConversionResult(
+            path=path,
+            layout=self.layout.name,
+            read=self.read,
+            written=self.written,
+            dropped=dict(self.dropped.most_common()),
+            mended=dict(self.mended.most_common()),
+            details=tuple(self.details),
+        )
+
+
+# --- one record -------------------------------------------------------------------------------------------------
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def _line(layout: Layout, kind: str, row: Row, notes: Notes) -> bytes:
+    try:
+        if layout.read is None:
+            return _nova_line(layout, kind, row, notes)
+        source = layout.read(_object(row), notes)
+        made = preference_record(cast("Pair", source), notes) if kind == "preference" else chat_record(source, notes)
+        if notes.images:
+            place_local(made, notes)
+        line = _encoded(made)
+    except RecursionError:
+        raise Drop("nested-too-deep") from None
+    refuse_line(line, made)
+    return line
+
+
+def _object(row: Row) -> Record:
+    try:
+        record = decode(row)
+    except UnicodeDecodeError as error:
+        raise Drop("not-utf8", f"byte {error.start}") from None
+    except ValueError as error:
+        raise Drop("broken-json", str(error)) from None
+    if not is_record(record):
+        raise Drop("not-an-object", f"it is a {type(record).__name__}")
+    return record
+
+
+def _encoded(record: Record) -> bytes:
+    try:
+        return _ENCODER.encode(record)
+    except UnicodeEncodeError:
+        raise Drop("lone-surrogate") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Drop("not-text", str(error)) from None
+
+
+def _nova_line(layout: Layout, kind: str, row: Row, notes: Notes) -> bytes:
+    """Nova's own records are copied, byte for byte where they stand on one line; `report()` judges them."""
+    if layout.kind != kind:
+        return _encoded(_preferred_side(_object(row)))
+    record = _object(row)
+    if not isinstance(row, bytes | msgspec.Raw):
+        return _encoded(_without_nulls(record, notes))
+    text = bytes(row).strip()
+    return text if not _BREAKS.search(text) and _is_strict(text) else _encoded(record)
+
+
+_BREAKS = re.compile(rb"[\r\n]")
+
+
+def _is_strict(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _preferred_side(record: Record) -> Record:
+    *turns, last = _listed(record.get("messages")) or [None]
+    for candidate in _listed(last.get("candidates")) if is_record(last) else ():
+        if is_record(candidate) and candidate.get("preferenceLabel") == "preferred":
+            answer = {"role": "assistant", "content": candidate.get("content")}
+            return {"schemaVersion": SCHEMA_VERSION, **record, "messages": [*turns, answer]}
+    raise Drop("no-answer", "no candidate is preferred")
+
+
+def _listed(value: object) -> list[Any]:
+    return value if is_list(value) else []
+
+
+def _without_nulls(value: Any, notes: Notes) -> Any:
+    """Tables fill every missing field with null; Nova takes none."""
+    if is_record(value):
+        if any(item is None for item in value.values()):
+            notes.mend("null-field")
+        return {key: _without_nulls(item, notes) for key, item in value.items() if item is not None}
+    if is_list(value):
+        return [_without_nulls(item, notes) for item in value]
+    return value
+
+
+# --- telling the layout -----------------------------------------------------------------------------------------
+
+
+def _named(name: str) -> Layout:
+    if name in BY_NAME:
+        return BY_NAME[name]
+    near = difflib.get_close_matches(name, BY_NAME, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise DatasetError(f"There is no layout {name!r}.{hint} Known layouts: {', '.join(BY_NAME)}.")
+
+
+def _detected(source: Source) -> tuple[Layout, Source]:
+    """The layout of a source, and the source as if nobody had looked."""
+    rows, source = source.peek(PEEK)
+    count = PEEK
+    while not (records := list(_readable(rows))) and len(rows) == count < PEEK_LIMIT:
+        count *= 8
+        rows, source = source.peek(count)
+    if not rows:
+        raise DatasetError(f"{source.name} is empty: it has no records.")
+    if not records:
+        raise DatasetError(_unreadable(source, rows))
+    layout = detect(records[:PEEK])
+    if layout is None:
+        raise DatasetError(_unknown(source, records[0]))
+    return layout, source
+
+
+def _readable(rows: list[tuple[int, Row]]) -> Iterator[Record]:
+    for _, row in rows:
+        with suppress(Drop, RecursionError):
+            yield _object(row)
+
+
+def _unknown(source: Source, record: Record) -> str:
+    keys = ", ".join(str(key)[:60] for key in list(record)[:20]) or "none"
+    known = "\n".join(f"  {layout.name}: {layout.shape}" for layout in LAYOUTS)
+    return (
+        f"{source.name} has no known layout; its first record has the keys: {keys}. Rename the keys to those of"
+        f" a known layout, or pass layout=. Known layouts:\n{known}"
+    )
+
+
+def _unreadable(source: Source, rows: list[tuple[int, Row]]) -> str:
+    number, row = rows[0]
+    what = ""
+    try:
+        _object(row)
+    except Drop as drop:
+        what = f"{DROPS[drop.code]} ({drop.what})"
+    except RecursionError:
+        what = DROPS["nested-too-deep"]
+    return (
+        f"None of the first {len(rows)} {source.unit}s of {source.name} can be read as a record."
+        f" The first, {source.unit} {number}: {what} Write one JSON object per line, or one JSON array of objects."
+    )
+
+
+# --- the file ---------------------------------------------------------------------------------------------------
+
+
+def _refuse_overwriting(source: Source, target: Path) -> None:
+    if source.path is not None and target.exists() and target.samefile(source.path):
+        raise DatasetError(f"{target} is the source itself. Pass another name for the converted file.")
+    if target.is_dir():
+        raise DatasetError(f"{target} is a directory. Pass the name of a file in it.")
+
+
+class _NewFile:
+    """The file being written; its faults become `DatasetError`."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.temporary = target.with_name(f".nova-{secrets.token_hex(8)}.tmp")
+        try:
+            self._file = self.temporary.open("xb")
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def publish(self) -> None:
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self.temporary.replace(self.target)
+        except OSError as error:
+            raise self._fault(error) from error
+        _sync_folder(self.target.parent)
+
+    def discard(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self.temporary.unlink(missing_ok=True)
+
+    def _fault(self, error: OSError) -> DatasetError:
+        return DatasetError(
+            f"{self.target} cannot be written: {error.strerror or error}. Nothing was left under that name that was"
+            " not there before; free space or pass another name, and convert again."
+        )
+
+
+@contextmanager
+def _replacing(target: Path) -> Generator[_NewFile]:
+    """A file that takes its name only when everything is in it and on the disk."""
+    file = _NewFile(target)
+    try:
+        yield file
+        file.publish()
+    finally:
+        file.discard()
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # some systems cannot sync a folder; the file itself is on the disk
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,87 @@
+"""What one record adds to the picture of the whole file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SYSTEM, IMAGE, VIDEO, DOCUMENT, REASONING, TOOLS, WEBP, WEBM = (1 << bit for bit in range(8))
+"""Features of a record, as bits of `Facts.features`."""
+
+FEATURES = {
+    "system": SYSTEM,
+    "image": IMAGE,
+    "video": VIDEO,
+    "document": DOCUMENT,
+    "reasoning": REASONING,
+    "tools": TOOLS,
+    "webp": WEBP,
+    "webm": WEBM,
+}
+
+MEDIA = {"image": IMAGE, "video": VIDEO, "document": DOCUMENT}
+
+LENGTH_STEP = 1024
+"""Tokens per step of the histogram of lengths; `max_length` is a multiple of it."""
+
+BYTES_PER_TOKEN = 4
+"""Nova's tokenizer is not public; four bytes of UTF-8 a token is a fair guess for most languages."""
+
+BYTES_PER_STEP = LENGTH_STEP * BYTES_PER_TOKEN
+
+
+class Facts(NamedTuple):
+    """What one record is.
+
+    Texts are compared and measured in the shortest JSON that can be written for them, quotes included: that is what
+    a file has anyway, so a good line needs no text to be decoded.
+
+    Attributes:
+        features: Bits of `FEATURES`.
+        size: Bytes of text that a model would see at most: system, prompt, and the longer answer.
+        key: Hash of all texts; the same when the two candidates change places.
+        turned: Which of the two places the candidates have.
+    """
+
+    features: int
+    size: int
+    key: int
+    turned: bool
+
+
+minimal = msgspec.json.Encoder().encode
+"""The shortest JSON of a text; two texts are the same exactly when these bytes are."""
+
+
+def facts_of(features: int, prompt: Iterable[str], first: Iterable[str], second: Iterable[str] | None) -> Facts:
+    """The facts of a record that was read in full.
+
+    Args:
+        features: Bits of `FEATURES`.
+        prompt: System and prompt, and the URIs of media.
+        first: Texts of the preferred candidate, or of the answer of a chat.
+        second: Texts of the other candidate; None in a chat.
+    """
+    given = tuple(map(_minimal_or_odd, prompt))
+    one = b"".join(map(_minimal_or_odd, first))
+    key, size = hash(given) ^ hash(one), sum(map(len, given))
+    if second is None:
+        return Facts(features, size + len(one), key, turned=False)
+    other = b"".join(map(_minimal_or_odd, second))
+    return Facts(features, size + max(len(one), len(other)), key ^ hash(other), turned=hash(one) < hash(other))
+
+
+def _minimal_or_odd(text: str) -> bytes:
+    try:
+        return minimal(text)
+    except UnicodeEncodeError:  # half a surrogate pair, in a file whose user turned that rule down
+        return minimal(text.encode("utf-8", "backslashreplace").decode())
+
+
+def step(size: int) -> int:
+    """The step of the histogram that a record of `size` bytes of text falls in, from 0."""
+    return max(0, size - 1) // BYTES_PER_STEP

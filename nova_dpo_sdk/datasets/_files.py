@@ -1,0 +1,77 @@
+"""Writing files so that each appears whole under its name, or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from nova_dpo_sdk.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+BUFFER = 1 << 20
+
+
+@contextmanager
+def replacing_all(targets: Sequence[Path]) -> Generator[list[BinaryIO]]:
+    """Open a new file beside each target; all take their targets' places at the end, none when anything is raised.
+
+    Args:
+        targets: The files to write. Those that exist are replaced.
+
+    Raises:
+        DatasetError: A file cannot be written.
+    """
+    pieces = [target.with_name(f".{target.name}.{secrets.token_hex(4)}.part") for target in targets]
+    with ExitStack() as undo:
+        files: list[BinaryIO] = []
+        for target, piece in zip(targets, pieces, strict=True):
+            with _told(target):
+                files.append(undo.enter_context(piece.open("xb", buffering=BUFFER)))
+            undo.callback(_forget, piece)
+        try:
+            yield files
+            for file in files:
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+        except OSError as error:
+            named = ", ".join(map(str, targets))
+            raise DatasetError(
+                f"{named} cannot be written: {error.strerror or error}. Nothing was left there."
+            ) from error
+        for target, piece in zip(targets, pieces, strict=True):
+            with _told(target):
+                piece.replace(target)
+
+
+@contextmanager
+def _told(target: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(f"{target} cannot be written: {error.strerror or error}.") from error
+
+
+def _forget(piece: Path) -> None:
+    with suppress(OSError):
+        piece.unlink(missing_ok=True)
+
+
+def refuse_same(source: Path | None, *targets: Path) -> None:
+    """Refuse to write over what is being read, or two files over each other.
+
+    Raises:
+        DatasetError: Two of the paths are the same file, or a target is a directory.
+    """
+    for target in targets:
+        if target.is_dir():
+            raise DatasetError(f"{target} is a directory; name a file in it.")
+        if source is not None and target.exists() and source.exists() and target.samefile(source):
+            raise DatasetError(f"{target} is the source itself. Pass another name.")
+    if len({Path(os.path.abspath(target)) for target in targets}) < len(targets):  # noqa: PTH100 - need not exist
+        raise DatasetError(f"{targets[0]} is named twice. Pass two names.")

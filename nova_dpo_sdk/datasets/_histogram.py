@@ -1,0 +1,126 @@
+"""Distributions in bounded memory: a histogram whose steps widen with the value, and a bounded set of prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_EXACT = 64
+"""Numbers below this have a step of their own; above, a step is at most a 64th of its number wide."""
+
+
+def _step(value: int) -> int:
+    if value < 0:
+        return -_step(-value) - 1
+    shift = max(0, value.bit_length() - 7)
+    return (shift << 6) + (value >> shift)
+
+
+def _bounds(step: int) -> tuple[int, int]:
+    """The smallest number of a step, and the smallest of the next one."""
+    if step < 0:
+        low, high = _bounds(-step - 1)
+        return 1 - high, 1 - low
+    shift = max(0, (step >> 6) - 1)
+    low = (step - (shift << 6)) << shift
+    return low, low + (1 << shift)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How a number is distributed over the records.
+
+    Quantiles are right to 1.6 % of their value; count, mean, smallest and largest are exact.
+
+    Attributes:
+        count: Records.
+        mean: Their mean; 0.0 without records.
+        minimum: The smallest.
+        maximum: The largest.
+        bins: Steps with something in them, in order: smallest number, smallest of the next step, records.
+    """
+
+    count: int
+    mean: float
+    minimum: int
+    maximum: int
+    bins: tuple[tuple[int, int, int], ...]
+
+    def quantile(self, share: float) -> int:
+        """A number that is reached or exceeded by no more than the rest: 0.5 gives the median.
+
+        Args:
+            share: From 0 to 1.
+        """
+        wanted, seen = share * self.count, 0
+        for low, high, count in self.bins:
+            seen += count
+            if seen >= wanted:
+                return min(max((low + high - 1) // 2, self.minimum), self.maximum)
+        return self.maximum
+
+    @property
+    def median(self) -> int:
+        """Half of the records lie at or below."""
+        return self.quantile(0.5)
+
+    def above(self, value: int) -> int:
+        """About how many records lie above a value."""
+        if value >= self.maximum:
+            return 0
+        return sum(count for low, high, count in self.bins if low + high - 1 > 2 * value)
+
+
+class Histogram:
+    """Collects numbers; memory depends on their range, not on how many there are."""
+
+    def __init__(self) -> None:
+        self._steps: dict[int, int] = {}
+        self._sum = self._count = self._minimum = self._maximum = 0
+
+    def add(self, value: int) -> None:
+        """Take a number in."""
+        if not self._count or value < self._minimum:
+            self._minimum = value
+        if not self._count or value > self._maximum:
+            self._maximum = value
+        self._count += 1
+        self._sum += value
+        step = value if 0 <= value < _EXACT else _step(value)
+        self._steps[step] = self._steps.get(step, 0) + 1
+
+    def distribution(self) -> Distribution:
+        """What was collected."""
+        bins = tuple((*_bounds(step), count) for step, count in sorted(self._steps.items()))
+        mean = self._sum / self._count if self._count else 0.0
+        return Distribution(self._count, mean, self._minimum, self._maximum, bins)
+
+
+class Sample:
+    """A set of hashes that stays small: beyond `limit` it keeps every second one, then every fourth, and so on.
+
+    Args:
+        limit: Hashes to keep at most, about 100 bytes each.
+    """
+
+    def __init__(self, limit: int = 1 << 17) -> None:
+        self._limit = limit
+        self.kept: set[int] = set()
+        self.mask = 0
+
+    @property
+    def scale(self) -> int:
+        """How many hashes each that is kept stands for."""
+        return self.mask + 1
+
+    def add(self, key: int) -> None:
+        """Take a hash in, unless it is one of those left out."""
+        if key & self.mask:
+            return
+        self.kept.add(key)
+        if len(self.kept) > self._limit:
+            self.mask = self.mask << 1 | 1
+            self.kept = {each for each in self.kept if not each & self.mask}
+
+    def distinct(self) -> int:
+        """How many different hashes there were; exact while `scale` is 1."""
+        return len(self.kept) * self.scale

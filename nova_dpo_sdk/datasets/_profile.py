@@ -1,0 +1,380 @@
+"""The shape of a data set: lengths, turns, images, scripts, prompts that are trained on and validated on."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Mapping  # noqa: TC003 - dataclass fields
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from nova_dpo_sdk.catalog import NovaModel, TuningKind
+from nova_dpo_sdk.datasets._advice import Advice, advise
+from nova_dpo_sdk.datasets._facts import BYTES_PER_TOKEN
+from nova_dpo_sdk.datasets._histogram import Distribution, Histogram, Sample
+from nova_dpo_sdk.datasets._records import Sight, lines, look
+from nova_dpo_sdk.errors import ConfigurationError, DatasetError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from nova_dpo_sdk.datasets._dataset import Dataset
+
+TOKEN_METHOD = (
+    f"estimated: {BYTES_PER_TOKEN} bytes of UTF-8 text for a token, because Nova's tokenizer is not public; "
+    "images are not counted"
+)
+"""How tokens are estimated."""
+
+_LOOKED_AT = 120
+"""Characters at the beginning of a text that tell its script."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Prompts that stand both in the training data and in the validation data.
+
+    Attributes:
+        name: The validation data.
+        records: Readable records in it.
+        prompts: Different prompts in it.
+        shared: Those of them that are trained on too.
+        exact: Whether the numbers are exact; with many prompts they are taken from a sample.
+    """
+
+    name: str
+    records: int
+    prompts: int
+    shared: int
+    exact: bool
+
+    def __str__(self) -> str:
+        about = "" if self.exact else "about "
+        share = f" ({self.shared / self.prompts:.1%})" if self.prompts else ""
+        leak = f"{about}{self.shared:,} of {self.prompts:,} prompts{share} are trained on too"
+        return f"{self.name}: {self.records:,} records; {leak if self.shared else 'no prompt is trained on too'}"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a data set is made of.
+
+    Attributes:
+        name: The file.
+        kind: `preference` or `chat`.
+        records: Records that were readable; the others are left out of everything here.
+        unreadable: Lines that are no such record; `check()` says why.
+        prompts: Different prompts; a prompt is the system text and every turn before the answer.
+        prompts_exact: Whether that number is exact; with many prompts it is taken from a sample.
+        tokens: Estimated tokens of a record: prompt and the longer answer, which is what `max_length` must hold.
+        prompt: Characters of a prompt.
+        answer: Characters of the preferred candidate, or of the answer of a chat.
+        rejected: Characters of the other candidate; nothing for chats.
+        margin: Characters of the preferred candidate minus those of the other; nothing for chats.
+        turns: Messages in a record, the answer included.
+        images: Images in a record, over those that have any.
+        preferred_longer: Pairs whose preferred candidate is the longer one.
+        system_records: Records with a system prompt.
+        image_records: Records with images.
+        scripts: Records by the script of most of their first letters, the commonest first.
+        overlap: Prompts shared with the validation data; None when none were given.
+        token_method: How tokens were estimated.
+    """
+
+    name: str
+    kind: str
+    records: int
+    unreadable: int
+    prompts: int
+    prompts_exact: bool
+    tokens: Distribution
+    prompt: Distribution
+    answer: Distribution
+    rejected: Distribution
+    margin: Distribution
+    turns: Distribution
+    images: Distribution
+    preferred_longer: int
+    system_records: int
+    image_records: int
+    scripts: Mapping[str, int]
+    overlap: Overlap | None = None
+    token_method: str = TOKEN_METHOD
+
+    def recommend(
+        self,
+        model: NovaModel | str = NovaModel.LITE,
+        *,
+        tuning: TuningKind | str = TuningKind.LORA,
+        instance_type: str | None = None,
+        global_batch_size: int | None = None,
+        warmup_steps: int | None = None,
+    ) -> Advice:
+        """Say which `max_length`, `max_epochs` and `warmup_steps` the data speaks for, and why.
+
+        Args:
+            model: The model to train.
+            tuning: Which weights are trained.
+            instance_type: The instances' type; the first `ml.p5` offer when left out.
+            global_batch_size: Records per step; the published default when left out.
+            warmup_steps: What you mean to write, to hear whether the training is long enough for it.
+
+        Raises:
+            ConfigurationError: There are no readable records, or this combination is not offered.
+        """
+        return advise(
+            self,
+            model=model,
+            tuning=tuning,
+            instance_type=instance_type,
+            global_batch_size=global_batch_size,
+            warmup_steps=warmup_steps,
+        )
+
+    def plot(self, path: str | os.PathLike[str], *, advice: Advice | None = None) -> None:
+        """Draw the distributions into a picture (PNG, SVG or PDF, by the name's ending).
+
+        Args:
+            path: The file to write.
+            advice: Whose `max_length` to mark; that of `recommend()` when left out.
+
+        Raises:
+            ConfigurationError: matplotlib is not installed: `pip install 'nova-dpo-sdk[plots]'`.
+            DatasetError: The file cannot be written.
+        """
+        from nova_dpo_sdk.datasets._plot import draw
+
+        draw(self, path, advice or self._advice())
+
+    def _advice(self) -> Advice | None:
+        try:
+            return self.recommend()
+        except ConfigurationError:
+            pass
+        try:
+            return self.recommend(NovaModel.LITE_2)
+        except ConfigurationError:
+            return None
+
+    def rows(self) -> list[tuple[str, Distribution]]:
+        """The distributions with what they are called, those that have something in them."""
+        answer = "preferred" if self.kind == "preference" else "answer"
+        rows = [
+            ("record, tokens *", self.tokens),
+            ("prompt, characters", self.prompt),
+            (f"{answer}, characters", self.answer),
+            ("rejected, characters", self.rejected),
+            ("preferred - rejected", self.margin),
+            ("turns", self.turns),
+            ("images, where any", self.images),
+        ]
+        return [(name, each) for name, each in rows if each.count]
+
+    def remarks(self) -> list[str]:
+        """The same data in sentences."""
+        found = [f"* {self.token_method}"]
+        if self.kind == "preference" and self.records:
+            share = self.preferred_longer / self.records
+            tail = "; much of what is learned may be length" if share > _LENGTH_BIAS else ""
+            found.append(f"the preferred candidate is the longer one in {share:.0%} of the pairs{tail}")
+        if self.records:
+            named = ", ".join(f"{name} {count / self.records:.1%}" for name, count in self.scripts.items())
+            found.append(f"scripts: {named}")
+        if self.system_records not in (0, self.records):
+            found.append(f"{self.system_records:,} of {self.records:,} records have a system prompt")
+        if self.image_records:
+            found.append(f"{self.image_records:,} records have images")
+        if self.overlap is not None:
+            found.append(f"validation {self.overlap}")
+        return found
+
+    def headline(self) -> str:
+        """The file, its kind and its numbers of records and prompts."""
+        about = "" if self.prompts_exact else "about "
+        lost = f"; {self.unreadable:,} lines are no such record (run check())" if self.unreadable else ""
+        return f"{self.name}: {self.records:,} {self.kind} records, {about}{self.prompts:,} different prompts{lost}"
+
+    def __str__(self) -> str:
+        table = [_HEAD, *((name, *_cells(each)) for name, each in self.rows())]
+        widths = [max(len(row[column]) for row in table) for column in range(len(_HEAD))]
+        text = [
+            "  "
+            + row[0].ljust(widths[0])
+            + "".join(cell.rjust(width + 2) for cell, width in zip(row[1:], widths[1:], strict=True))
+            for row in table
+        ]
+        advice = self._advice()
+        advised = ["recommended " + str(advice)] if advice else []
+        return "\n".join([self.headline(), *text, *(f"  {each}" for each in self.remarks()), *advised])
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks; every word of it escaped."""
+        right = " style='text-align:right'"
+        head = "".join(f"<th{right if n else ''}>{html.escape(cell)}</th>" for n, cell in enumerate(_HEAD))
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td{right}>{cell}</td>" for cell in _cells(each)) + "</tr>"
+            for name, each in self.rows()
+        )
+        remarks = "".join(f"<li>{html.escape(each)}</li>" for each in self.remarks())
+        advice = self._advice()
+        advised = (
+            f"<p>recommended {html.escape(str(advice).splitlines()[0])}</p><ul>"
+            + "".join(f"<li>{html.escape(str(each))}</li>" for each in advice.recommendations)
+            + "</ul>"
+            if advice
+            else ""
+        )
+        return (
+            f"<div><p>{html.escape(self.headline())}</p><table><tr>{head}</tr>{rows}</table>"
+            f"<ul>{remarks}</ul>{advised}</div>"
+        )
+
+
+_LENGTH_BIAS = 0.65
+_HEAD = ("", "mean", "smallest", "median", "90 %", "99 %", "largest")
+
+
+def _cells(each: Distribution) -> list[str]:
+    values = (each.minimum, each.median, each.quantile(0.9), each.quantile(0.99), each.maximum)
+    return [f"{each.mean:,.1f}", *(f"{value:,}" for value in values)]
+
+
+def profile_of(data: Dataset, validation: Dataset | None) -> Profile:
+    """Read a data set once, and the validation data before it.
+
+    Raises:
+        DatasetError: A file is missing, empty, no regular file, or may not be read.
+    """
+    if validation is not None and validation.kind != data.kind:
+        kinds = f"{validation.where} holds {validation.kind} data and {data.where} {data.kind} data"
+        raise DatasetError(f"{kinds}: they share no prompts. Pass validation data of the same kind.")
+    checked = None if validation is None else _Checked(validation)
+    tally = _Tally(data)
+    for sight in tally.sights(data):
+        key = tally.take(sight)
+        if checked is not None:
+            checked.meet(key)
+    return tally.profile(checked.overlap() if checked else None)
+
+
+class _Checked:
+    """The prompts of the validation data, and which of them are trained on."""
+
+    def __init__(self, data: Dataset) -> None:
+        self._name = data.where
+        self._sample = Sample()
+        self._shared: set[int] = set()
+        self._records = 0
+        for _, line in lines(data):
+            sight = look(line, preference=data.kind == "preference")
+            if sight is not None:
+                self._records += 1
+                self._sample.add(sight.key())
+
+    def meet(self, key: int) -> None:
+        if key in self._sample.kept:
+            self._shared.add(key)
+
+    def overlap(self) -> Overlap:
+        scale = self._sample.scale
+        return Overlap(self._name, self._records, self._sample.distinct(), len(self._shared) * scale, scale == 1)
+
+
+class _Tally:
+    """Counts records as they pass."""
+
+    def __init__(self, data: Dataset) -> None:
+        self._data = data
+        self._prompts = Sample()
+        self._scripts: Counter[str] = Counter()
+        self._tokens, self._prompt, self._answer, self._rejected = (Histogram() for _ in range(4))
+        self._margin, self._turns, self._images = (Histogram() for _ in range(3))
+        self._records = self._unreadable = self._longer = self._systems = 0
+
+    def sights(self, data: Dataset) -> Iterator[Sight]:
+        preference = data.kind == "preference"
+        for _, line in lines(data):
+            sight = look(line, preference=preference)
+            if sight is None:
+                self._unreadable += 1
+            else:
+                yield sight
+
+    def take(self, sight: Sight) -> int:
+        """Count a record; the hash of its prompt."""
+        self._records += 1
+        self._systems += sight.has_system
+        longest = sight.answer
+        if sight.rejected is not None:
+            margin = len(sight.answer) - len(sight.rejected)
+            self._rejected.add(len(sight.rejected))
+            self._margin.add(margin)
+            self._longer += margin > 0
+            longest = sight.answer if margin >= 0 else sight.rejected
+        self._prompt.add(sum(map(len, sight.prompt)))
+        self._answer.add(len(sight.answer))
+        self._tokens.add(-(-(sum(map(_size, sight.prompt)) + _size(longest)) // BYTES_PER_TOKEN))
+        self._turns.add(sight.turns)
+        if sight.images:
+            self._images.add(sight.images)
+        self._scripts[_script(sight.prompt[-1] if sight.prompt else "", sight.answer)] += 1
+        key = sight.key()
+        self._prompts.add(key)
+        return key
+
+    def profile(self, overlap: Overlap | None) -> Profile:
+        images = self._images.distribution()
+        return Profile(
+            name=self._data.where,
+            kind=self._data.kind,
+            records=self._records,
+            unreadable=self._unreadable,
+            prompts=self._prompts.distinct(),
+            prompts_exact=self._prompts.scale == 1,
+            tokens=self._tokens.distribution(),
+            prompt=self._prompt.distribution(),
+            answer=self._answer.distribution(),
+            rejected=self._rejected.distribution(),
+            margin=self._margin.distribution(),
+            turns=self._turns.distribution(),
+            images=images,
+            preferred_longer=self._longer,
+            system_records=self._systems,
+            image_records=images.count,
+            scripts=dict(self._scripts.most_common()),
+            overlap=overlap,
+        )
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _script(prompt: str, answer: str) -> str:
+    text = prompt[:_LOOKED_AT] + answer[:_LOOKED_AT]
+    if text.isascii():
+        return "Latin"
+    counts = Counter(map(_script_of, text))
+    counts.pop("", None)
+    if counts["Kana"] and counts["Kana"] * 10 >= counts["Han"]:
+        return "Japanese"
+    return counts.most_common(1)[0][0] if counts else "none"
+
+
+_SCRIPTS = (
+    (0x0041, 0x024F, "Latin"), (0x0370, 0x03FF, "Greek"), (0x0400, 0x052F, "Cyrillic"), (0x0530, 0x058F, "Armenian"),
+    (0x0590, 0x05FF, "Hebrew"), (0x0600, 0x077F, "Arabic"), (0x0900, 0x097F, "Devanagari"), (0x0980, 0x09FF, "Bengali"),
+    (0x0B80, 0x0BFF, "Tamil"), (0x0C00, 0x0C7F, "Telugu"), (0x0E00, 0x0E7F, "Thai"), (0x10A0, 0x10FF, "Georgian"),
+    (0x1E00, 0x1EFF, "Latin"), (0x1F00, 0x1FFF, "Greek"), (0x3040, 0x30FF, "Kana"), (0x3400, 0x9FFF, "Han"),
+    (0xAC00, 0xD7AF, "Hangul"), (0x20000, 0x3FFFF, "Han"),
+)  # fmt: skip
+
+
+@lru_cache(maxsize=8192)
+def _script_of(character: str) -> str:
+    if not character.isalpha():
+        return ""
+    point = ord(character)
+    return next((name for low, high, name in _SCRIPTS if low <= point <= high), "other")

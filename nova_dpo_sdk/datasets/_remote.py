@@ -1,0 +1,182 @@
+"""Bytes that are somewhere else: read in ranges, several at a time, as one stream from front to end."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from nova_dpo_sdk.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from typing_extensions import Buffer
+
+    from nova_dpo_sdk.datasets._report import Problem, Report
+
+RANGE = 4 * 1024 * 1024
+"""Bytes asked for at once."""
+
+AHEAD = 4
+"""Ranges on their way while one is being read. Memory: one range more than this."""
+
+SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".jsonl.zst", ".ndjson.zst")
+"""What the names of data files under a prefix end in; other objects there are passed over."""
+
+
+class ByteSource(Protocol):
+    """Bytes with a name that can be read in ranges, such as an object in S3."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it, such as `s3://bucket/key`."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the bytes do."""
+        ...
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes from `start` up to `end`, that one not included; safe to call from several threads.
+
+        Raises:
+            DatasetError: The bytes are no longer of this version.
+        """
+        ...
+
+
+class ByteStore(Protocol):
+    """Where byte sources are found, such as `AWS`."""
+
+    def find(self, uri: str) -> Sequence[ByteSource]:
+        """The object of that name, or every object below it, in the order of their names."""
+        ...
+
+
+def find_sources(uri: str, store: ByteStore) -> tuple[ByteSource, ...]:
+    """The one object with this address, or the data files below it.
+
+    Raises:
+        DatasetError: There is nothing, or nothing with bytes in it.
+    """
+    found = store.find(uri)
+    if len(found) != 1 or found[0].name != uri:
+        found = [each for each in found if each.name.lower().endswith(SUFFIXES)]
+    if not found:
+        raise DatasetError(f"{uri} is no object, and there is no {' or '.join(SUFFIXES[:2])} file below it.")
+    if not any(each.size for each in found):
+        raise DatasetError(f"{uri} is empty; a data set has at least one record.")
+    return tuple(each for each in found if each.size)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    source: ByteSource
+    start: int
+    end: int
+    joins: bool
+    """Whether another file follows, so that a last line without its newline gets one."""
+
+
+@dataclass(frozen=True)
+class _Begin:
+    """Where a file begins among all of them."""
+
+    name: str
+    offset: int
+    line: int
+
+
+class RangedStream(io.RawIOBase):
+    """Several sources as one stream of bytes, the next ranges always on their way.
+
+    Args:
+        sources: Read in this order; a newline is put between two where the first has none at its end.
+        size: Bytes asked for at once.
+        ahead: Ranges on their way at once.
+    """
+
+    def __init__(self, sources: Sequence[ByteSource], *, size: int = RANGE, ahead: int = AHEAD) -> None:
+        super().__init__()
+        self._pool = ThreadPoolExecutor(ahead, thread_name_prefix="nova-ranges")
+        self._pieces = _pieces(sources, size)
+        self._coming: deque[tuple[_Piece, Future[bytes]]] = deque()
+        self._rest = memoryview(b"")
+        self._offset, self._line = 0, 1
+        self.begins: list[_Begin] = []
+        for _ in range(ahead):
+            self._ask()
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill `buffer` as far as the range at hand goes; 0 at the end."""
+        if not self._rest:
+            self._rest = memoryview(self._next())
+        target = memoryview(buffer).cast("B")
+        count = min(len(target), len(self._rest))
+        target[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def close(self) -> None:
+        """Stop asking; waits for the ranges on their way."""
+        if not self.closed:
+            self._pool.shutdown(cancel_futures=True)
+        super().close()
+
+    def _ask(self) -> None:
+        piece = next(self._pieces, None)
+        if piece is not None:
+            self._coming.append((piece, self._pool.submit(piece.source.read, piece.start, piece.end)))
+
+    def _next(self) -> bytes:
+        if not self._coming:
+            return b""
+        piece, future = self._coming.popleft()
+        self._ask()
+        data = future.result()
+        if piece.start == 0:
+            self.begins.append(_Begin(piece.source.name, self._offset, self._line))
+        if piece.joins and not data.endswith(b"\n"):
+            data += b"\n"
+        self._offset += len(data)
+        self._line += data.count(b"\n")
+        return data
+
+
+def _pieces(sources: Sequence[ByteSource], size: int) -> Iterator[_Piece]:
+    for number, source in enumerate(sources, start=1):
+        for start in range(0, source.size, size):
+            end = min(start + size, source.size)
+            yield _Piece(source, start, end, joins=end == source.size and number < len(sources))
+
+
+def named(report: Report, begins: Sequence[_Begin]) -> Report:
+    """The report with the file and the line in it added to each problem, when there are several files."""
+    if len(begins) < 2:
+        return report
+    offsets = [begin.offset for begin in begins]
+
+    def told(problem: Problem) -> Problem:
+        begin = begins[bisect_right(offsets, problem.offset) - 1]
+        where = f"{begin.name} line {problem.line - begin.line + 1}"
+        return replace(problem, message=f"{problem.message} ({where})")
+
+    return replace(
+        report,
+        problems=tuple(map(told, report.problems)),
+        firsts={code: told(problem) for code, problem in report.firsts.items()},
+    )

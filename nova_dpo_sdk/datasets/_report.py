@@ -1,0 +1,238 @@
+"""What a look at a data set found: the report, its problems, and their renderings."""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nova_dpo_sdk.datasets import _facts
+from nova_dpo_sdk.datasets._rules import LIMITS, RULES
+from nova_dpo_sdk.errors import Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_SHOWN = 20
+"""Problems in a printed report; the rest is counted."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong or doubtful in one line.
+
+    Attributes:
+        line: Number of the line, from 1.
+        offset: Byte offset of the line's start.
+        path: JSON path inside the line, such as `$.messages[2].content[0].text`; `$` is the whole line.
+        code: The rule that is broken; a key of `RULES`.
+        severity: Error, warning or note.
+        message: What is the case, with the value in it.
+        fix: What to do.
+    """
+
+    line: int
+    offset: int
+    path: str
+    code: str
+    severity: Severity
+    message: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"line {self.line} {self.path}: {self.severity} [{self.code}] {self.message} {self.fix}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one pass over a data set found.
+
+    Attributes:
+        path: The file, or the address in S3.
+        kind: `preference` or `chat`.
+        records: Lines that are not blank; `good` of them have no error, `bad` have one or more.
+        size: Bytes that were read.
+        sha256: Hash of the bytes that were read, in hex.
+        image_records: Good records with images.
+        video_records: Good records with a video.
+        system_records: Good records with a system prompt.
+        features: Good records with each further feature: `document`, `reasoning`, `tools`, `webp`, `webm`.
+        lengths: Good records by estimated length; step `n` counts those with more than `n * 1024` and at most
+            `(n + 1) * 1024` tokens. The estimate takes four bytes of text for a token and does not count images.
+        problems: What is wrong, in the order of lines, capped; errors are kept before warnings.
+        counts: How often each rule is broken, without a cap.
+        errors: Problems that are errors, without a cap.
+        warnings: Problems that are warnings, without a cap.
+        firsts: The first problem of each rule, whatever the cap.
+    """
+
+    path: Path | str
+    kind: str
+    records: int
+    good: int
+    bad: int
+    size: int
+    sha256: str
+    image_records: int = 0
+    video_records: int = 0
+    system_records: int = 0
+    features: Mapping[str, int] = field(default_factory=dict[str, int])
+    lengths: tuple[int, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    errors: int = 0
+    warnings: int = 0
+    firsts: Mapping[str, Problem] = field(default_factory=dict[str, Problem])
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return not self.errors
+
+    def findings(self) -> list[Finding]:
+        """One finding for each rule that is broken: where it is broken first, and how often."""
+        order = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
+        found = [self._finding(problem) for problem in self.firsts.values()]
+        return sorted(found, key=lambda finding: order[finding.severity])
+
+    def _finding(self, problem: Problem) -> Finding:
+        count = self.counts.get(problem.code, 1)
+        more = f" ({count:,} in all)" if count > 1 else ""
+        rule = RULES[problem.code]
+        return Finding(
+            code=problem.code,
+            severity=problem.severity,
+            where=f"data line {problem.line} {problem.path}",
+            message=problem.message + more,
+            value=count,
+            allowed=rule.says.rstrip("."),
+            fix=problem.fix,
+            source=rule.source,
+        )
+
+    def against(self, *, model: str, max_length: int, global_batch_size: int) -> list[Finding]:
+        """What only shows when the data meet a recipe.
+
+        Args:
+            model: `nova-micro`, `nova-lite`, `nova-pro` or `nova-lite-2`.
+            max_length: The recipe's longest sequence, in tokens.
+            global_batch_size: The recipe's records per step.
+        """
+        found = [*self._against_model(model), *self._against_amounts(global_batch_size)]
+        if self.kind == "preference" and self.image_records:
+            found += self._against_images(max_length)
+        if too_long := sum(self.lengths[max_length // _facts.LENGTH_STEP :]):
+            message = f"About {too_long:,} of {self.good:,} records are longer than {max_length:,} tokens."
+            found.append(_run("records-too-long", too_long, message))
+        return found
+
+    def _against_model(self, model: str) -> list[Finding]:
+        found: list[Finding] = []
+        if model == "nova-lite-2" and self.kind == "preference":
+            found.append(_run("model-without-dpo", model, f"The model is {model}, the data are preference pairs."))
+        media = self.image_records + self.video_records
+        if model == "nova-micro" and media:
+            found.append(_run("model-text-only", media, f"{media:,} records have images or videos."))
+        lacking = ("webp", "webm") if model == "nova-lite-2" else ("document", "reasoning", "tools")
+        for feature in lacking:
+            if count := self.features.get(feature, 0):
+                message = f"{count:,} records have {feature}, which {model} does not read."
+                found.append(_run("model-without-feature", count, message))
+        return found
+
+    def _against_amounts(self, global_batch_size: int) -> list[Finding]:
+        found: list[Finding] = []
+        recommended = LIMITS["recommended-pairs"].value
+        if self.kind == "preference" and self.good < recommended:
+            found.append(_run("few-records", self.good, f"There are {self.good:,} good pairs."))
+        if self.good < global_batch_size:
+            message = f"There are {self.good:,} good records; a batch takes {global_batch_size:,}."
+            found.append(_run("fewer-than-a-batch", self.good, message))
+        return found
+
+    def _against_images(self, max_length: int) -> list[Finding]:
+        found: list[Finding] = []
+        if self.image_records > LIMITS["image-records"].value:
+            message = f"There are {self.image_records:,} image records."
+            found.append(_run("too-many-image-records", self.image_records, message))
+        if max_length > LIMITS["image-max-length"].value:
+            message = f"max_length is {max_length:,} and {self.image_records:,} records have images."
+            found.append(_run("image-max-length", max_length, message))
+        return found
+
+    def to_json(self) -> str:
+        """The whole report as one JSON object."""
+        plain = {name: value for name, value in asdict(self).items() if name != "firsts"}
+        return json.dumps({**plain, "path": str(self.path)}, indent=2)
+
+    def to_jsonl(self) -> str:
+        """One JSON object a line: a summary, then every problem that was kept."""
+        from nova_dpo_sdk.datasets._renderings import as_jsonl
+
+        return as_jsonl(self)
+
+    def to_sarif(self) -> str:
+        """The problems that were kept as SARIF 2.1.0, for code review and editors."""
+        from nova_dpo_sdk.datasets._renderings import as_sarif
+
+        return as_sarif(self)
+
+    def __str__(self) -> str:
+        lines = [self._headline(), *self._table()]
+        shown = self.problems[:_SHOWN]
+        lines += [f"  {problem}" for problem in shown]
+        total = sum(self.counts.values())
+        if total > len(shown):
+            lines.append(f"  ... and {total - len(shown):,} more")
+        return "\n".join(lines)
+
+    def _headline(self) -> str:
+        verdict = "ok" if self.ok else f"{self.bad:,} bad"
+        return (
+            f"{self.path}: {verdict}; {self.records:,} {self.kind} records, {self.errors:,} errors, "
+            f"{self.warnings:,} warnings, {self.size:,} bytes, sha256 {self.sha256[:12]}"
+        )
+
+    def _table(self) -> list[str]:
+        rows = [
+            (f"{self.counts[code]:,}", str(first.severity), code, f"line {first.line}")
+            for code, first in self.firsts.items()
+        ]
+        if not rows:
+            return []
+        rows.insert(0, ("count", "severity", "rule", "first"))
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        return [
+            f"  {count:>{widths[0]}}  {severity:<{widths[1]}}  {code:<{widths[2]}}  {first}"
+            for count, severity, code, first in rows
+        ]
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks; every word of it escaped."""
+        head = "<tr><th>line</th><th>path</th><th>severity</th><th>rule</th><th>what</th><th>fix</th></tr>"
+        rows = "".join(_row(problem) for problem in self.problems[:_SHOWN])
+        more = sum(self.counts.values()) - min(len(self.problems), _SHOWN)
+        foot = f"<p>... and {more:,} more</p>" if more > 0 else ""
+        table = f"<table>{head}{rows}</table>{foot}" if rows else ""
+        return f"<div><p>{html.escape(self._headline())}</p>{table}</div>"
+
+
+def _row(problem: Problem) -> str:
+    cells = (problem.line, problem.path, problem.severity, problem.code, problem.message, problem.fix)
+    return "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>"
+
+
+def _run(code: str, value: Any, message: str) -> Finding:
+    rule = RULES[code]
+    return Finding(
+        code=code,
+        severity=rule.severity,
+        where="data",
+        message=message,
+        value=value,
+        allowed=rule.says.rstrip("."),
+        fix=rule.fix,
+        source=rule.source,
+    )

@@ -1,0 +1,80 @@
+"""Which records were seen before, in bounded memory."""
+
+from __future__ import annotations
+
+from array import array
+from itertools import repeat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RECENT = 1 << 17
+"""Records that are remembered one by one."""
+
+SLOTS = 1 << 20
+"""Places for older records; two that fall on one place push each other out."""
+
+
+class Seen:
+    """Remembers keys of 64 bits and a number for each.
+
+    The last `recent` keys are all known; older ones are known as long as no other has taken their place, so a key
+    that comes again far later may go unnoticed. Nothing is ever taken for another.
+
+    Args:
+        recent: Keys that are remembered one by one, about 100 bytes each.
+        slots: Places for older keys, 16 bytes each; a power of two.
+    """
+
+    def __init__(self, recent: int = RECENT, slots: int = SLOTS) -> None:
+        self._limit = recent
+        self._slots = slots
+        self._recent: dict[int, int] = {}
+        self._keys: array[int] | None = None
+        self._numbers: array[int] | None = None
+
+    def add(self, keys: list[int], numbers: list[int]) -> Iterator[tuple[int, int]]:
+        """Remember keys with their numbers, which are not 0.
+
+        Yields:
+            For each key that is known already: its number now, and the one it had first.
+        """
+        known = self._recent.keys()
+        if known.isdisjoint(keys) and len(set(keys)) == len(keys) and not self._any_older(keys):
+            self._recent.update(zip(keys, numbers, strict=True))
+        else:
+            yield from self._add_one_by_one(keys, numbers)
+        if len(self._recent) > self._limit:
+            self._settle()
+
+    def _any_older(self, keys: list[int]) -> bool:
+        if self._keys is None:
+            return False
+        table, mask = self._keys, self._slots - 1
+        return any(table[key & mask] == key for key in keys)
+
+    def _older(self, key: int) -> int:
+        if self._keys is None or self._numbers is None:
+            return 0
+        slot = key & (self._slots - 1)
+        return self._numbers[slot] if self._keys[slot] == key else 0
+
+    def _add_one_by_one(self, keys: list[int], numbers: list[int]) -> Iterator[tuple[int, int]]:
+        for key, number in zip(keys, numbers, strict=True):
+            first = self._recent.get(key) or self._older(key)
+            if first:
+                yield number, first
+            else:
+                self._recent[key] = number
+
+    def _settle(self) -> None:
+        """Move what is recent to the older ones."""
+        if self._keys is None or self._numbers is None:
+            self._keys = array("q", repeat(0, self._slots))
+            self._numbers = array("q", repeat(0, self._slots))
+        for key, number in self._recent.items():
+            slot = key & (self._slots - 1)
+            self._keys[slot] = key
+            self._numbers[slot] = number
+        self._recent.clear()

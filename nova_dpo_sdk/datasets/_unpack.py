@@ -1,0 +1,115 @@
+"""Compressed streams: told by their first bytes, unpacked as they are read."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import zlib
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from nova_dpo_sdk.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typing_extensions import Buffer
+
+GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
+
+
+class Meter(io.RawIOBase):
+    """Hands bytes on and remembers how many there were, and their hash."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the bytes read so far, in hex."""
+        return self._hash.hexdigest()
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill `buffer` as far as one read goes; 0 at the end."""
+        target = memoryview(buffer).cast("B")
+        data = self._stream.read(len(target))
+        target[: len(data)] = data
+        self._hash.update(data)
+        self.size += len(data)
+        return len(data)
+
+
+class Unpacked(io.RawIOBase):
+    """The bytes inside a compressed stream.
+
+    Args:
+        stream: Gives gzip or zstd.
+        kind: `gzip` or `zstd`.
+        path: The file, for messages.
+    """
+
+    def __init__(self, stream: BinaryIO, kind: str, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._kind = kind
+        self.meter = Meter(stream)
+        inner: Any = io.BufferedReader(self.meter)
+        self._file: Any = gzip.GzipFile(fileobj=inner) if kind == "gzip" else _zstd(inner, path)
+        self._faults: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, *_zstd_faults())
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill `buffer` with unpacked bytes; 0 at the end.
+
+        Raises:
+            DatasetError: The compressed bytes are damaged or cut off.
+        """
+        target = memoryview(buffer).cast("B")
+        try:
+            data: bytes = self._file.read(len(target))
+        except self._faults as error:
+            raise DatasetError(
+                f"{self._path} is {self._kind} that cannot be unpacked to its end: {error}. Fetch the file again."
+            ) from error
+        target[: len(data)] = data
+        return len(data)
+
+
+def compression(stream: BinaryIO) -> str:
+    """`gzip`, `zstd`, or nothing for a stream that is not compressed; reads nothing away from it."""
+    head = cast("io.BufferedReader", stream).peek(len(ZSTD))
+    return "gzip" if head.startswith(GZIP) else "zstd" if head.startswith(ZSTD) else ""
+
+
+def _zstd(stream: BinaryIO, path: Path) -> Any:
+    module = _module("compression.zstd")
+    if module is not None:
+        return module.ZstdFile(stream)
+    module = _module("zstandard")
+    if module is None:
+        raise DatasetError(f"{path} is compressed with zstd. Install the package zstandard, or unpack the file first.")
+    return module.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+
+
+def _zstd_faults() -> list[type[Exception]]:
+    modules = (_module("compression.zstd"), _module("zstandard"))
+    return [cast("type[Exception]", module.ZstdError) for module in modules if module is not None]
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        return None

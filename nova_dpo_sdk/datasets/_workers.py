@@ -1,0 +1,206 @@
+"""Several processes for one big file: each looks at a range of whole lines; what they find is put together."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from nova_dpo_sdk.datasets._lines import Reader, open_file
+from nova_dpo_sdk.datasets._rules import LIMITS
+from nova_dpo_sdk.datasets._scan import Keys, Ledger, Order, Part, without_collector
+from nova_dpo_sdk.datasets._unpack import compression
+from nova_dpo_sdk.errors import ConfigurationError, DatasetError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, Self
+
+    from nova_dpo_sdk.datasets._report import Report
+
+WORTH_TWO = 90_000_000
+"""Bytes of a file from which two processes are faster than one."""
+
+_CHUNK = 1 << 20
+
+
+def processes(stream: BinaryIO, asked: int | None) -> int:
+    """How many processes should look at a file.
+
+    Args:
+        stream: The open file.
+        asked: As many as the caller wants; None to leave it to the file's size.
+
+    Raises:
+        ConfigurationError: `asked` is no number, or below 1.
+    """
+    if asked is not None and (isinstance(asked, bool) or not isinstance(asked, int) or asked < 1):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+        raise ConfigurationError(f"workers is {asked!r}; pass a whole number from 1 on, or nothing.")
+    if compression(stream) or not sys.executable or getattr(sys, "frozen", False):
+        return 1
+    size = os.fstat(stream.fileno()).st_size
+    if asked is None:
+        return 2 if size > WORTH_TWO and (os.cpu_count() or 1) > 1 else 1
+    return max(1, min(asked, size // _CHUNK))
+
+
+def scan_in_parts(stream: BinaryIO, order: Order, workers: int) -> Report:
+    """Look at a plain file with several processes.
+
+    Args:
+        stream: The open file; its bytes are hashed here while the others look at them.
+        order: What is to be looked at, and how.
+        workers: How many processes.
+
+    Raises:
+        DatasetError: The file changed while it was read, or a process ended without an answer.
+    """
+    before = _state(stream)
+    starts = _starts(stream, workers)
+    with ExitStack() as stack:
+        tasks = [_Task(order, start, end) for start, end in zip(starts, [*starts[1:], before[0]], strict=True)]
+        running = [stack.enter_context(_Worker(task)) for task in tasks]
+        measured = _Measured.of(stream)
+        ledger = Ledger(order)
+        for worker in running:
+            ledger.merge(worker.part(), worker.task.start)
+    if _state(stream) != before or measured.size != before[0]:
+        raise DatasetError(f"{order.path} changed while it was read; write it to its end first, then look again.")
+    return ledger.report(measured)
+
+
+@dataclass(frozen=True)
+class _Task:
+    order: Order
+    start: int
+    end: int
+
+    def run(self) -> Part:
+        """Look at the range."""
+        order = replace(self.order, head=self.start == 0)
+        ledger = Ledger(order, keys=Keys())
+        with open_file(order.path) as file:
+            file.seek(self.start)
+            stream = cast("BinaryIO", _Range(file, self.end - self.start))
+            reader = Reader(stream, longest=LIMITS["line-bytes"].value, block=order.block, hashed=False)
+            with without_collector():
+                for block in reader.blocks():
+                    ledger.take(block)
+        return ledger.part()
+
+
+class _Range(io.RawIOBase):
+    """The next so many bytes of a file."""
+
+    def __init__(self, file: BinaryIO, left: int) -> None:
+        super().__init__()
+        self._file = file
+        self._left = left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        target = memoryview(buffer).cast("B")
+        data = self._file.read(min(len(target), self._left))
+        target[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, stream: BinaryIO) -> _Measured:
+        """Size and hash of a whole file."""
+        stream.seek(0)
+        found, size = hashlib.sha256(), 0
+        while chunk := stream.read(_CHUNK):
+            found.update(chunk)
+            size += len(chunk)
+        return cls(size, found.hexdigest())
+
+
+class _Worker:
+    """A process that looks at one range; ended when the `with` block ends."""
+
+    def __init__(self, task: _Task) -> None:
+        self.task = task
+        # Keys are hashes; with one seed for all, they can be compared. The path makes this package importable there.
+        environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-c", "from nova_dpo_sdk.datasets import _workers; _workers.main()"]
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        )
+
+    def __enter__(self) -> Self:
+        assert self._process.stdin is not None  # noqa: S101 - for the type checkers; it was asked for
+        # One that is dead already says so when its answer is asked for.
+        with suppress(BrokenPipeError), self._process.stdin as pipe:
+            pipe.write(pickle.dumps(self.task))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def part(self) -> Part:
+        """Wait for the answer."""
+        assert self._process.stdout is not None  # noqa: S101 - for the type checkers; it was asked for
+        answer = self._process.stdout.read()
+        if self._process.wait() or not answer:
+            raise DatasetError(
+                f"A process that read {self.task.order.path} ended with code {self._process.returncode} and no"
+                " answer; its own words are on the standard error. Look again with workers=1."
+            )
+        found: Any = pickle.loads(answer)  # noqa: S301 - from our own process
+        if isinstance(found, DatasetError):
+            raise found
+        return cast("Part", found)
+
+
+def main() -> None:
+    """Answer one task: read from standard input, written to standard output."""
+    task: _Task = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own process
+    try:
+        answer: Part | DatasetError = task.run()
+    except DatasetError as error:
+        answer = error
+    pickle.dump(answer, sys.stdout.buffer)
+
+
+def _state(stream: BinaryIO) -> tuple[int, int, int]:
+    status = os.fstat(stream.fileno())
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _starts(stream: BinaryIO, parts: int) -> list[int]:
+    """Where to begin reading, so that each part has whole lines and about the same size."""
+    size = os.fstat(stream.fileno()).st_size
+    starts = [0]
+    for number in range(1, parts):
+        start = _line_start(stream, max(starts[-1], size * number // parts))
+        if starts[-1] < start < size:
+            starts.append(start)
+    return starts
+
+
+def _line_start(stream: BinaryIO, offset: int) -> int:
+    """Where the next line begins after a byte offset."""
+    stream.seek(offset)
+    while chunk := stream.read(_CHUNK):
+        end = chunk.find(b"\n")
+        if end >= 0:
+            return offset + end + 1
+        offset += len(chunk)
+    return offset

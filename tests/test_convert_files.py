@@ -1,0 +1,143 @@
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from convert_support import pair, read_lines, write_lines
+
+from nova_dpo_sdk.datasets._convert import Conversion, convert_chats, convert_preferences
+from nova_dpo_sdk.errors import DatasetError
+
+GOOD = {"prompt": "Q", "chosen": "A", "rejected": "B"}
+
+
+def test_an_older_file_is_replaced(tmp_path):
+    to = tmp_path / "made.jsonl"
+    to.write_text("older")
+    convert_preferences([GOOD], to)
+    assert read_lines(to) == [pair("Q", "A", "B")]
+    assert list(tmp_path.iterdir()) == [to]
+
+
+def test_the_new_file_has_the_usual_permissions(tmp_path):
+    usual = tmp_path / "usual"
+    usual.touch()
+    convert_preferences([GOOD], tmp_path / "made.jsonl")
+    assert stat.S_IMODE((tmp_path / "made.jsonl").stat().st_mode) == stat.S_IMODE(usual.stat().st_mode)
+
+
+@pytest.mark.parametrize("way", ["same", "link", "hard"])
+def test_the_source_is_never_overwritten(tmp_path, way):
+    source = write_lines(tmp_path / "source.jsonl", [GOOD])
+    before = source.read_bytes()
+    to = source if way == "same" else tmp_path / "link.jsonl"
+    if way == "link":
+        to.symlink_to(source)
+    if way == "hard":
+        to.hardlink_to(source)
+    with pytest.raises(DatasetError, match="is the source itself"):
+        convert_preferences(source, to)
+    assert source.read_bytes() == before
+
+
+def failing():
+    yield from [GOOD] * 2000
+    raise ValueError("the source broke")
+
+
+@pytest.mark.parametrize("older", [None, "older"])
+def test_a_failure_on_the_way_leaves_what_was_there(tmp_path, older):
+    to = tmp_path / "made.jsonl"
+    if older:
+        to.write_text(older)
+    with pytest.raises(ValueError, match="the source broke"):
+        convert_preferences(failing(), to)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == ([("made.jsonl", older)] if older else [])
+
+
+def test_nothing_is_written_when_no_record_can_be_kept(tmp_path):
+    bad = {"prompt": "Q", "chosen": "A", "rejected": "A"}
+    with pytest.raises(DatasetError, match=r"None of the 2 records.*equal-pair 2.*record 1"):
+        convert_preferences([bad, bad], tmp_path / "made.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"absent.*cannot be written: No such file"):
+        convert_preferences([GOOD], tmp_path / "absent" / "made.jsonl")
+
+
+def test_a_folder_is_no_target(tmp_path):
+    with pytest.raises(DatasetError, match="is a directory"):
+        convert_preferences([GOOD], tmp_path)
+
+
+FULL = """
+    import itertools, resource, signal, sys
+    from nova_dpo_sdk.datasets._convert import convert_preferences
+    from nova_dpo_sdk.errors import DatasetError
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    record = {"prompt": "Q", "chosen": "A" * 500, "rejected": "B"}
+    try:
+        convert_preferences(itertools.repeat(record, 1000), sys.argv[1])
+    except DatasetError as error:
+        sys.exit(0 if "cannot be written" in str(error) else 2)
+    sys.exit(3)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs limits on the size of files")
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
+    assert resource.RLIM_INFINITY  # the program below limits itself, as a full disk would
+    program = [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path / "made.jsonl")]
+    assert subprocess.run(program, check=False).returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+    import os, signal, sys
+    from nova_dpo_sdk.datasets._convert import convert_preferences
+    def records():
+        for _ in range(2000):
+            yield {"prompt": "Q", "chosen": "A", "rejected": "B"}
+        os.kill(os.getpid(), signal.SIGKILL)
+    convert_preferences(records(), sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_killed_process_leaves_nothing_under_the_name(tmp_path):
+    program = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path / "made.jsonl")]
+    assert subprocess.run(program, check=False).returncode == -signal.SIGKILL
+    assert not (tmp_path / "made.jsonl").exists()
+
+
+def test_nova_records_are_copied_byte_for_byte(tmp_path):
+    line = b'{ "messages" : [ {"role":"user","content":[{"text":"\\u00e9"}]},{"role":"assistant","candidates":[]}]}'
+    (tmp_path / "source.jsonl").write_bytes(line + b"\r\n\n" + line)
+    result = convert_preferences(tmp_path / "source.jsonl", tmp_path / "made.jsonl")
+    assert result.layout == "nova-preference"
+    assert (tmp_path / "made.jsonl").read_bytes() == line + b"\n" + line + b"\n"
+
+
+def test_an_array_of_nova_records_becomes_lines(tmp_path):
+    (tmp_path / "source.json").write_text('[\n{"messages": [{"role": "user",\n "content": [{"text": "Q"}]}]}]')
+    convert_chats(tmp_path / "source.json", tmp_path / "made.jsonl")
+    assert read_lines(tmp_path / "made.jsonl") == [{"messages": [{"role": "user", "content": [{"text": "Q"}]}]}]
+
+
+def test_a_conversion_says_what_was_done(tmp_path):
+    bad = {"prompt": "Q", "chosen": "A", "rejected": "A"}
+    result = convert_preferences([GOOD, bad, GOOD | {"system": None}], tmp_path / "made.jsonl")
+    conversion = Conversion.of("the data set", result)
+    assert conversion.dataset == "the data set"
+    assert (conversion.read, conversion.written) == (3, 2)
+    shown = str(conversion)
+    assert shown.startswith("3 records read as prompt-chosen-rejected, 2 written")
+    assert "dropped       1  equal-pair" in shown
+    assert "mended        1  null-field" in shown

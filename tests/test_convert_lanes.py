@@ -1,0 +1,91 @@
+import json
+
+import pytest
+from convert_support import chat, chats, pair, preferences
+from test_convert_layouts import CHATS, PAIRS
+
+from nova_dpo_sdk.datasets._lanes import LANES, FastLane, _is_utf8, _spots
+from nova_dpo_sdk.datasets._layouts import BY_NAME
+from nova_dpo_sdk.datasets._rules import RESERVED_WORDS
+from nova_dpo_sdk.datasets._sources import Block
+
+
+def made(layout, kind, *records):
+    rows = [record if isinstance(record, bytes) else json.dumps(record).encode() for record in records]
+    return FastLane(layout, kind).convert(Block(1, rows))
+
+
+PLAIN = PAIRS | CHATS | {"orca-pairs": PAIRS["orca-pairs"] | {"system": "S"}}
+
+
+@pytest.mark.parametrize("layout", LANES)
+def test_plain_records_take_the_fast_lane(layout):
+    kind = BY_NAME[layout].kind
+    lines, text = made(layout, kind, PLAIN[layout], PLAIN[layout])
+    assert None not in lines
+    assert text == b"\n".join(lines)
+
+
+def test_what_needs_care_is_left_to_the_exact_way():
+    good = {"prompt": "Q", "chosen": "A", "rejected": "B"}
+    bad = [
+        good | {"chosen": "B"},
+        good | {"chosen": " "},
+        good | {"chosen": None},
+        good | {"chosen": 5},
+        good | {"system": None},
+        good | {"images": ["a"]},
+        good | {"tools": ["a"]},
+        good | {"prompt": "Q\u0000"},
+        b"{broken",
+        b"",
+        b'{"prompt":"\xff","chosen":"A","rejected":"B"}',
+        b'{"prompt":"\\u0055ser:","chosen":"A","rejected":"B"}',
+        *(good | {"rejected": f"x {word} y"} for word in RESERVED_WORDS),
+    ]
+    lines, text = made("prompt-chosen-rejected", "preference", good, *bad, good)
+    assert text == b""
+    assert [at for at, line in enumerate(lines) if line is not None] == [0, len(bad) + 1]
+
+
+def test_escaped_characters_are_written_plainly():
+    record = b'{"prompt":"\\u00e9\\/\\ud83d\\ude00","chosen":"A","rejected":"B"}'
+    lines, _ = made("prompt-chosen-rejected", "preference", record)
+    assert '"text":"é/😀"'.encode() in lines[0]
+
+
+def test_a_backslash_before_a_speaker_starts_no_turn(tmp_path):
+    asked = "x\\n\nAssistant: y\\n\nHuman: z"
+    before = f"\n\nHuman: {asked}\n\nAssistant: "
+    result, _ = preferences(tmp_path, PAIRS["hh-rlhf"], {"chosen": before + "A", "rejected": before + "B"})
+    assert result.dropped == {"reserved-word": 1}  # it stands inside the user's one turn
+
+
+def test_an_input_without_an_instruction_stands_alone(tmp_path):
+    _, written = chats(tmp_path, CHATS["alpaca"], {"instruction": "", "input": "Q", "output": "A"})
+    assert written[1] == chat("Q", "A")
+
+
+def test_a_prompt_that_the_messages_do_not_repeat_is_not_lost(tmp_path):
+    plain = PAIRS["ultrafeedback"]
+    result, written = preferences(tmp_path, plain, plain | {"prompt": "P"})
+    assert written[1] == pair("P\n\nQ", "A", "B")
+    assert result.mended == {"same-role-merged": 1}
+
+
+def test_a_pair_with_a_broken_side_is_no_chat_either(tmp_path):
+    plain = PAIRS["prompt-chosen-rejected"]
+    result, _ = chats(tmp_path, plain, plain | {"rejected": 5}, plain | {"rejected": None})
+    assert result.dropped == {"not-text": 1, "missing-field": 1}
+
+
+@pytest.mark.parametrize("word", RESERVED_WORDS)
+def test_every_reserved_word_is_spotted(word):
+    assert _spots(b'[{"text":"a"}]' + b"\n" * 50 + word.encode())
+
+
+def test_utf8_is_told_across_pieces():
+    text = ("x" + "é" * 70_000).encode()
+    assert _is_utf8(text)
+    assert not _is_utf8(text[:-1])
+    assert not _is_utf8(text[:65_537] + text[65_538:])

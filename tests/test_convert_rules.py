@@ -1,0 +1,149 @@
+import pytest
+from convert_support import chat, chats, pair, preferences
+
+from nova_dpo_sdk.datasets._convert import convert_preferences
+from nova_dpo_sdk.datasets._mend import DROPS, MENDS
+
+GOOD = {"prompt": "Q", "chosen": "A", "rejected": "B"}
+USER = {"role": "user", "content": "Q"}
+ANSWER = {"role": "assistant", "content": "A"}
+OTHER = {"role": "assistant", "content": "B"}
+
+
+def talk(*messages):
+    return {"prompt": list(messages), "chosen": [ANSWER], "rejected": [OTHER]}
+
+
+DROPPED = [
+    ("equal-pair", {"prompt": "Q", "chosen": "A", "rejected": "A"}),
+    ("empty-candidate", {"prompt": "Q", "chosen": "A", "rejected": " \n"}),
+    ("empty-candidate", {"prompt": "Q", "chosen": "\u3000", "rejected": "B"}),
+    ("empty-turn", {"prompt": "", "chosen": "A", "rejected": "B"}),
+    ("missing-field", {"prompt": "Q", "chosen": "A", "rejected": None}),
+    ("not-text", {"prompt": "Q", "chosen": 5, "rejected": "B"}),
+    ("not-text", {"prompt": ["Q"], "chosen": "A", "rejected": "B"}),
+    ("not-an-object", ["Q", "A", "B"]),
+    ("tool-turn", talk(USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}, USER)),
+    ("tool-turn", talk(USER, {"role": "tool", "content": "4"})),
+    ("tool-turn", talk(USER, {"role": "function_call", "content": "4"})),
+    ("unknown-role", talk({"role": "narrator", "content": "Once"}, USER)),
+    ("image-not-in-s3", GOOD | {"images": ["http://example.org/a.png"]}),
+    ("image-not-in-s3", talk({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]})),
+    ("media-not-supported", talk({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]})),
+    ("prompt-ends-with-assistant", talk(USER, ANSWER)),
+    ("contexts-differ", {"chosen": [USER, ANSWER], "rejected": [USER | {"content": "R"}, OTHER]}),
+    ("contexts-differ", {"prompt": "Q", "chosen": [ANSWER, USER, ANSWER], "rejected": [OTHER, USER, OTHER]}),
+    ("no-prompt", {"chosen": [ANSWER], "rejected": [OTHER]}),
+    ("no-answer", {"prompt": "Q", "chosen": [], "rejected": [OTHER]}),
+    ("no-answer", {"chosen": [USER, ANSWER, USER], "rejected": [USER, OTHER, USER]}),
+    ("lone-surrogate", GOOD | {"prompt": "Q\ud800"}),
+    ("reserved-word", GOOD | {"prompt": "Q\nUser: hi"}),
+    ("reserved-word", GOOD | {"chosen": "see <image> here"}),
+    ("line-too-long", GOOD | {"chosen": "long " * (1 << 20)}),
+]
+
+
+@pytest.mark.parametrize(("rule", "record"), DROPPED)
+def test_what_nova_cannot_hold_is_dropped_by_name(tmp_path, rule, record):
+    result, written = preferences(tmp_path, GOOD, record)
+    assert result.dropped == {rule: 1}
+    assert written == [pair("Q", "A", "B")]
+    assert (result.read, result.written) == (2, 1)
+    assert (result.details[0].record, result.details[0].code) == (2, rule)
+    assert DROPS[rule] in result.details[0].message
+
+
+def system(text):
+    return {"role": "system", "content": text}
+
+
+MENDED = [
+    ("system-merged", talk(system("S"), system("T"), USER), pair("Q", "A", "B", "S\n\nT")),
+    ("system-merged", talk(USER, ANSWER, system("S"), USER), pair(["Q", "A", "Q"], "A", "B", "S")),
+    ("empty-system", talk(system(" "), USER), pair("Q", "A", "B")),
+    ("same-role-merged", talk(USER, {"role": "user", "content": "R"}), pair("Q\n\nR", "A", "B")),
+    ("leading-assistant", talk(ANSWER, USER), pair("Q", "A", "B")),
+    ("null-field", GOOD | {"system": None}, pair("Q", "A", "B")),
+    (
+        "empty-part",
+        talk({"role": "user", "content": [{"type": "text", "text": ""}, {"type": "text", "text": "Q"}]}),
+        pair("Q", "A", "B"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "record", "made"), MENDED)
+def test_what_can_be_mended_is_mended_by_name(tmp_path, rule, record, made):
+    result, written = preferences(tmp_path, record)
+    assert written == [made]
+    assert result.mended == {rule: 1}
+    assert result.dropped == {}
+    assert (result.details[0].record, result.details[0].code) == (1, rule)
+    assert MENDS[rule] in result.details[0].message
+
+
+def test_a_user_turn_after_the_last_answer_is_left_out_of_a_chat(tmp_path):
+    result, written = chats(tmp_path, {"messages": [USER, ANSWER, USER]})
+    assert written == [chat("Q", "A")]
+    assert result.mended == {"trailing-user": 1}
+
+
+def test_texts_are_never_changed(tmp_path):
+    odd = ' \tleading and trailing \r\n\u00a0\u2028 é 😀 "quoted" back\\slash \x00 </s> '
+    result, written = preferences(tmp_path, {"prompt": odd, "chosen": odd + "1", "rejected": odd + "2"})
+    assert written == [pair(odd, odd + "1", odd + "2")]
+    assert result.mended == {}
+
+
+def test_parts_of_a_message_stay_apart(tmp_path):
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": " b"}]
+    _, written = preferences(tmp_path, talk({"role": "user", "content": parts}))
+    assert written[0]["messages"][0]["content"] == [{"text": "a"}, {"text": " b"}]
+
+
+def test_reserved_words_are_removed_only_when_asked_and_only_at_the_start_of_a_line(tmp_path):
+    record = {"prompt": "User: hi\n 1. Assistant: User: there", "chosen": "A", "rejected": "B"}
+    middle = {"prompt": "Say User: now", "chosen": "A", "rejected": "B"}
+    result, written = preferences(tmp_path, record, middle, clean_reserved=True)
+    assert written == [pair("hi\n 1. there", "A", "B")]
+    assert result.mended == {"reserved-prefix": 1}
+    assert result.dropped == {"reserved-word": 1}
+    assert result.details[0].message.endswith("(message 1)")
+
+
+def test_a_reserved_word_inside_another_word_is_kept(tmp_path):
+    _, written = preferences(tmp_path, GOOD | {"prompt": "set myUser: 1"})
+    assert len(written) == 1
+
+
+def test_a_record_counts_once_however_much_was_mended(tmp_path):
+    messages = [system("S"), system("T"), system("U"), USER, USER, USER]
+    result, _ = preferences(tmp_path, talk(*messages))
+    assert result.mended == {"system-merged": 1, "same-role-merged": 1}
+
+
+def test_details_are_capped_and_counts_are_not(tmp_path):
+    bad = [{"prompt": "Q", "chosen": "A", "rejected": "A"}] * 50
+    result = convert_preferences([*bad, GOOD], tmp_path / "a.jsonl", max_details=7)
+    assert (len(result.details), result.dropped) == (7, {"equal-pair": 50})
+
+
+def test_details_stand_in_the_order_of_the_source(tmp_path):
+    records = [GOOD | {"rejected": "A"}, GOOD, GOOD | {"prompt": "User: x"}, GOOD | {"rejected": ""}]
+    result, _ = preferences(tmp_path, *records)
+    assert [detail.record for detail in result.details] == [1, 3, 4]
+
+
+def test_nova_records_are_not_judged_but_copied(tmp_path):
+    odd = pair("Q", "A", "A") | {"extra": 1}
+    result, written = preferences(tmp_path, pair("Q", "A", "B"), odd)
+    assert written == [pair("Q", "A", "B"), odd]
+    assert result.dropped == result.mended == {}
+
+
+def test_nulls_that_a_table_adds_to_nova_records_are_left_out(tmp_path):
+    table = pair("Q", "A", "B") | {"system": None}
+    table["messages"][0] |= {"candidates": None}
+    result, written = preferences(tmp_path, table)
+    assert written == [pair("Q", "A", "B")]
+    assert result.mended == {"null-field": 1}

@@ -1,0 +1,247 @@
+"""The quick look and the exact diagnosis agree, whatever stands in the file."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import gc
+import json
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from dataset_records import changed, chat, document, drop, image, line, pair, put, tool_chat, video, write
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset
+from nova_dpo_sdk.datasets._exact import Explainer
+from nova_dpo_sdk.datasets._fast import QuickLook
+from nova_dpo_sdk.datasets._scan import Order, scan
+from nova_dpo_sdk.datasets._seen import Seen
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+M = "messages"
+KINDS = {
+    "pair": Explainer(preference=True),
+    "chat": Explainer(preference=False),
+    "nova2": Explainer(preference=False, nova2=True),
+}
+TEXTS = [
+    "", " ", "\n", "\t \r", "\u3000", "\u00a0\u2003", "\u200b", "x", "Paris.", "Paris. Or", "Par", "\u00e9t\u00e9", "日本語", "😀 fine", '"quoted"',
+    "back\\slash", "\\", "a/b", "User: hi", "the user: hi", "SuperUser:", "x\nAssistant:", "[EOS]", "[eos]", "<image>",
+    "<IMAGE>", "<unk>", "a: b", '{"role": "user", "role": 1}', '\\":', '":', "\x00\x1f", "\x7f", "\u2028", "“curly”", "Bot :", "thought:", "K:",
+    "u\u017fer:", "long " * 900,
+]  # fmt: skip
+VALUES: list[Any] = [None, True, 0, -1.5, [], {}, [[]], "text", "user", "assistant", "preferred", "x", {"text": "x"}]
+KEYS = [
+    "text", "role", "content", "candidates", "messages", "system", "schemaVersion", "preferenceLabel", "image", "video",
+    "document", "toolUse", "toolConfig", "reasoningContent", "extra", "te xt", 'q"uote', "format", "source", "uri", "bucketOwner", "name",
+]  # fmt: skip
+URIS = ["s3://b/k.png", "s3://b//k", "s3://b/a b", "https://x/y", "s3://b", "s3://B_1/x/y-z.png", "s3://b/User:x"]
+
+
+def reasoned() -> dict[str, Any]:
+    thought = {"reasoningContent": {"reasoningText": {"text": "Let me think."}}}
+    return changed(chat(), put([thought, {"text": "Paris."}], M, 1, "content"))
+
+
+SEEDS = {
+    "pair": [pair(), changed(pair(), put(image(), M, 0, "content", 1)), changed(pair(), drop("system"), drop("schemaVersion")),
+             {M: [*pair()[M][:1], *pair()[M][3:]]}],
+    "chat": [chat(), changed(chat(), put(video(), M, 0, "content", 1)), changed(chat(), put([image(format="webp")], M, 0, "content")),
+             changed(pair(), put(chat()[M][1], M, 3)), pair()],
+    "nova2": [chat(), tool_chat(), reasoned(), changed(chat(), put(document(), M, 0, "content", 1)),
+              changed(chat(), put(image(format="webp"), M, 0, "content", 1))],
+}  # fmt: skip
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every container and key in a value."""
+    found: list[tuple[Any, Any]] = []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in list(items):
+        found.append((value, key))
+        found.extend(places(inner))
+    return found
+
+
+def mutate(record: Any, rng: Random) -> None:
+    spots = places(record)
+    holder, key = rng.choice(spots)
+    old = holder[key]
+    texts = [spot for spot in spots if isinstance(spot[0][spot[1]], str)]
+    action = rng.randrange(9)
+    if action <= 3 and texts:
+        holder, key = rng.choice(texts)
+        holder[key] = (
+            rng.choice(URIS if key == "uri" else TEXTS) if rng.random() < 0.8 else copy.deepcopy(rng.choice(VALUES))
+        )
+    elif action == 4:
+        del holder[key]
+    elif action == 5:
+        holder[key] = copy.deepcopy(rng.choice(VALUES))
+    elif action == 6 and isinstance(old, dict):
+        old[rng.choice(KEYS)] = copy.deepcopy(rng.choice(VALUES))
+    elif action == 7 and isinstance(old, list) and old:
+        old.append(copy.deepcopy(rng.choice(old)))
+    elif action == 8 and isinstance(old, list):
+        rng.shuffle(old)
+
+
+def escaped(text: str, rng: Random) -> str:
+    """Write some characters in a longer way than needed."""
+    out = []
+    for char in text:
+        if char == "/" and rng.random() < 0.3:
+            out.append("\\/")
+        elif char.isalpha() and ord(char) < 0x10000 and rng.random() < 0.02:
+            out.append(f"\\u{ord(char):04x}")
+        else:
+            out.append(char)
+    return "".join(out)
+
+
+def spliced(data: bytes, rng: Random) -> bytes:
+    """Change bytes: spaces, keys that stand twice, broken ends, odd bytes."""
+    at = rng.randrange(len(data) + 1)
+    action = rng.randrange(9)
+    colons = [index for index, byte in enumerate(data) if byte == ord(":")]
+    if action == 0 and colons:
+        at = rng.choice(colons)
+        return data[:at] + b" " + data[at:]
+    if action == 1:
+        key = rng.choice(KEYS)
+        for mark in (b'{"%s":' % key.encode(), b'"%s": ' % key.encode()):
+            if mark in data:
+                return data.replace(mark, mark + b'"x",' + mark.lstrip(b"{"), 1)
+    if action == 2:
+        return data[:at] + data[at + 1 :]
+    if action == 3:
+        return (
+            data[:at]
+            + rng.choice([b"\xff", b"\xed\xa0\x80", b"\\ud800", b"\\u0041", b"\\/", b"\x01", b" ", b"\r"])
+            + data[at:]
+        )
+    if action == 4:
+        return data.replace(b", ", b",", rng.randrange(4)).replace(b": ", b":", rng.randrange(4))
+    if action == 5:
+        return b"\xef\xbb\xbf" + data
+    if action == 6:
+        return data + rng.choice([b" ", b"\r", b"}", b",", data])
+    if action == 7:
+        return data.replace(b'"role": "user"', b'"role": "user", "role": "user"', 1)
+    return data.replace(b'"text"', rng.choice([b'"te\\u0078t"', b'"Text"', b'"text" ']), 1)
+
+
+def some_line(kind: str, rng: Random) -> bytes:
+    record = json.loads(json.dumps(rng.choice(SEEDS[kind])))
+    for _ in range(rng.choice([0, 1, 1, 2, 3])):
+        if places(record):
+            mutate(record, rng)
+    style = rng.randrange(4)
+    separators = [(",", ":"), (", ", ": "), (",", ": "), (" ,", " :")][style]
+    text = json.dumps(record, ensure_ascii=rng.random() < 0.3, separators=separators)
+    if rng.random() < 0.3:
+        text = escaped(text, rng)
+    data = text.encode()
+    for _ in range(rng.choice([0, 0, 0, 1, 2])):
+        data = spliced(data, rng)
+    return data.replace(b"\n", b"")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**64))
+def test_what_the_quick_look_takes_in_the_exact_diagnosis_finds_clean(kind: str, seed: int) -> None:
+    rng = Random(seed)  # noqa: S311 - nothing secret hangs on it
+    data = some_line(kind, rng)
+    harvest = QuickLook(KINDS[kind]).look([data])
+    assert len(harvest.rows) + len(harvest.doubtful) == 1
+    if harvest.rows:
+        diagnosis = KINDS[kind].explain(data)
+        assert diagnosis.faults == []
+        assert harvest.facts() == [diagnosis.facts()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**64))
+def test_a_report_is_the_same_with_and_without_the_quick_look(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, seed: int
+) -> None:
+    rng = Random(seed)  # noqa: S311 - nothing secret hangs on it
+    lines = [some_line(kind, rng) for _ in range(rng.randrange(1, 30))]
+    lines += [rng.choice(lines) for _ in range(rng.randrange(3))]
+    data = rng.choice([b"\n", b"\n", b"\r\n"]).join(lines) + rng.choice([b"", b"\n", b"\n\n"])
+    path = tmp_path_factory.getbasetemp() / f"{kind}.jsonl"
+    path.write_bytes(data or b"\n")
+    order = Order(path, KINDS[kind], {}, max_details=rng.choice([0, 3, 1000]))
+    reports = []
+    for quick in (True, False):
+        with path.open("rb") as stream:
+            block = rng.choice([1, 100, 5_000, 1 << 20])
+            reports.append(scan(stream, dataclasses.replace(order, quick=quick, block=block)))
+    assert reports[0] == reports[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_good_records_are_taken_in_by_the_quick_look(kind: str) -> None:
+    for seed in SEEDS[kind]:
+        clean = not KINDS[kind].explain(line(seed)).faults
+        usual = "toolConfig" not in seed and "document" not in json.dumps(seed)
+        for separators in ((",", ":"), (", ", ": ")):
+            data = json.dumps(seed, separators=separators).encode()
+            assert bool(QuickLook(KINDS[kind]).look([data]).rows) is (clean and usual)
+
+
+def test_lines_that_hide_a_second_key_are_never_taken_in() -> None:
+    good = json.dumps(pair()).encode()
+    twice = good.replace(b'"role": "user"', b'"role": "user", "role": "user"', 1)
+    assert twice != good
+    for other in (good, good.replace(b": ", b":"), good.replace(b": ", b" : ")):
+        assert QuickLook(KINDS["pair"]).look([other, twice, other]).doubtful == [1]
+
+
+def test_a_second_key_is_not_made_up_for_by_missing_spaces() -> None:
+    good = json.dumps(pair()).encode()
+    twice = good.replace(b'{"text": "Hello"}', b'{"text":"Hello","text":"Hello"}', 1)
+    for count in range(20):
+        tight = twice.replace(b", ", b",", count)
+        assert QuickLook(KINDS["pair"]).look([tight, good]).doubtful == [0]
+    wide = twice.replace(b'"role": ', b'"role" :', 1)
+    assert QuickLook(KINDS["pair"]).look([wide]).doubtful == [0]
+
+
+def test_the_collector_is_running_again_after_a_look(tmp_path: Path) -> None:
+    data = PreferenceDataset.from_jsonl(write(tmp_path / "a.jsonl", pair()))
+    assert gc.isenabled()
+    data.report()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        data.report()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_bad_lines_leave_no_garbage_behind(tmp_path: Path) -> None:
+    bad = [changed(tool_chat(), drop("toolConfig")), b"x\n", b'{"a":NaN}\n', changed(chat(), drop(M))]
+    data = ChatDataset.from_jsonl(write(tmp_path / "a.jsonl", *bad * 20), nova2=True)
+    data.report()
+    gc.collect()
+    data.report()
+    assert gc.collect() < 40
+
+
+def test_repeats_are_remembered_in_bounded_memory() -> None:
+    seen = Seen(recent=10, slots=64)
+    assert list(seen.add(list(range(1, 41)), list(range(1, 41)))) == []
+    assert list(seen.add([5, 100, 38], [41, 42, 43])) == [(41, 5), (43, 38)]
+    many = Seen(recent=10, slots=16)
+    for start in range(0, 1000, 10):
+        assert list(many.add(list(range(start, start + 10)), list(range(start + 1, start + 11)))) == []
+    assert list(many.add([999], [2000])) == [(2000, 1000)]

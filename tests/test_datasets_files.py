@@ -1,0 +1,219 @@
+"""Compressed files, several processes, cleaning, and renderings for machines."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from dataset_records import changed, drop, image, line, pair, put, write
+
+from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset
+from nova_dpo_sdk.errors import ConfigurationError, DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+M = "messages"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "data.jsonl"
+
+
+# --------------------------------------------------------------------------------------------------- compressed
+
+
+def expect_unpacked(path: Path, packed: bytes) -> None:
+    path.write_bytes(packed)
+    report = PreferenceDataset.from_jsonl(path).report()
+    assert (report.records, report.bad) == (3, 1)
+    assert report.counts == {"compressed": 1, "bad-json": 1}
+    assert (report.size, report.sha256) == (len(packed), hashlib.sha256(packed).hexdigest())
+    assert PreferenceDataset.from_jsonl(path).report(rules={"compressed": "off"}).errors == 1
+
+
+LINES = line(pair()) + b"x\n" + line(pair("b"))
+
+
+def test_gzip_is_unpacked_told_and_hashed_as_it_is(file: Path) -> None:
+    expect_unpacked(file, gzip.compress(LINES))
+
+
+def test_gzip_of_several_members_is_read_to_its_end(file: Path) -> None:
+    expect_unpacked(file, gzip.compress(LINES[:100]) + gzip.compress(LINES[100:]))
+
+
+def test_zstd_is_unpacked_told_and_hashed_as_it_is(file: Path) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    expect_unpacked(file, zstandard.compress(LINES))
+
+
+@pytest.mark.parametrize("cut", [20, -4])
+def test_a_cut_off_gzip_is_refused_with_its_path(file: Path, cut: int) -> None:
+    file.write_bytes(gzip.compress(LINES)[:cut])
+    with pytest.raises(DatasetError, match=r"data\.jsonl is gzip that cannot be unpacked"):
+        PreferenceDataset.from_jsonl(file).report()
+
+
+def test_a_damaged_zstd_is_refused_with_its_path(file: Path) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    packed = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(LINES))
+    packed[len(packed) // 2] ^= 0xFF
+    file.write_bytes(packed)
+    with pytest.raises(DatasetError, match=r"data\.jsonl is zstd that cannot be unpacked"):
+        PreferenceDataset.from_jsonl(file).report()
+
+
+# --------------------------------------------------------------------------------------------- several processes
+
+
+def many(count: int) -> list[Any]:
+    """Good records and, here and there, every sort of trouble."""
+    records: list[Any] = [pair(f"Question {number}? " + "word " * 100) for number in range(count)]
+    for number in range(50, count, 211):
+        records[number] = b"broken\r\n"
+        records[number + 1] = changed(records[number + 1], put(1, "extra"))
+        records[number + 2] = records[7]
+        records[number + 3] = changed(records[number - 1], lambda record: record[M][3]["candidates"].reverse())
+        records[number + 4] = pair(f"Question {number + 5}? " + "word " * 100, good="Lyon.", poor="Paris.")
+        records[number + 5] = b"\n"
+    records[-3] = changed(records[-3], drop("system"))
+    records[-2] = changed(records[-2], put(image(), M, 0, "content", 1))
+    return records
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_several_processes_find_the_same(file: Path, workers: int) -> None:
+    data = PreferenceDataset.from_jsonl(write(file, *many(4000)))
+    assert file.stat().st_size > 3_000_000
+    alone = data.report(workers=1)
+    assert set(alone.counts) >= {"duplicate-record", "bad-json", "unknown-key", "blank-line", "system-inconsistent"}
+    assert data.report(workers=workers) == alone
+    assert data.report(max_details=5, workers=workers) == data.report(max_details=5)
+
+
+def test_an_array_is_named_once_by_several_processes_too(file: Path) -> None:
+    file.write_text(json.dumps(many(10)[:1] * 4000, indent=1))
+    data = PreferenceDataset.from_jsonl(file)
+    assert data.report(workers=2) == data.report(workers=1)
+    assert data.report(workers=2).counts == {"json-array": 1}
+
+
+def test_a_small_file_is_read_by_one_process_whatever_is_asked(file: Path) -> None:
+    data = PreferenceDataset.from_jsonl(write(file, pair()))
+    assert data.report(workers=4) == data.report()
+
+
+@pytest.mark.parametrize("workers", [0, -1, True, "2", 1.5])
+def test_a_number_of_processes_that_is_none_is_refused(file: Path, workers: Any) -> None:
+    with pytest.raises(ConfigurationError, match="workers is"):
+        PreferenceDataset.from_jsonl(write(file, pair())).report(workers=workers)
+
+
+def test_a_process_that_dies_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    data = PreferenceDataset.from_jsonl(write(file, *many(4000)))
+    with pytest.raises(DatasetError, match=r"ended with code 1 and no answer.*workers=1"):
+        data.report(workers=2)
+
+
+# ------------------------------------------------------------------------------------------------------ cleaning
+
+
+def test_good_lines_are_written_and_bad_ones_kept_beside_them_with_reasons(tmp_path: Path, file: Path) -> None:
+    worse = changed(pair("c"), drop(M, 0, "role"), put("x", M, 3, "candidates", 0, "preferenceLabel"))
+    write(file, pair(), b"x\xff\n", line(pair("b")).rstrip() + b"\r\n", b"\n", worse, line(pair("d")).rstrip())
+    done = PreferenceDataset.from_jsonl(file).write_clean(tmp_path / "clean.jsonl")
+    assert (done.read, done.written, done.rejected, done.blank) == (5, 3, 2, 1)
+    assert done.dataset.path.read_bytes() == line(pair()) + line(pair("b")) + line(pair("d"))
+    assert done.dataset.check().ok
+    assert done.rejected_path == tmp_path / "clean.rejected.jsonl"
+    entries = [json.loads(entry) for entry in done.rejected_path.read_text().splitlines()]
+    assert [entry["line"] for entry in entries] == [2, 5]
+    assert entries[0]["record"] == "x\\xff"
+    assert json.loads(entries[1]["record"]) == worse
+    assert [reason["code"] for reason in entries[1]["reasons"]] == ["missing-key", "label-unknown"]
+    assert all(reason["fix"] and reason["path"] and reason["message"] for reason in entries[1]["reasons"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.jsonl", "clean.rejected.jsonl", "data.jsonl"]
+
+
+def test_a_clean_file_leaves_no_sidecar(tmp_path: Path, file: Path) -> None:
+    done = PreferenceDataset.from_jsonl(write(file, pair())).write_clean(tmp_path / "clean.jsonl")
+    assert (done.written, done.rejected) == (1, 0)
+    assert not done.rejected_path.exists()
+
+
+def test_repeats_are_rejected_when_the_rule_says_so(tmp_path: Path, file: Path) -> None:
+    data = PreferenceDataset.from_jsonl(write(file, *[pair(str(number % 3)) for number in range(10)]))
+    done = data.write_clean(tmp_path / "a.jsonl", rejected=tmp_path / "b.jsonl", rules={"duplicate-record": "error"})
+    assert (done.written, done.rejected, done.read) == (3, 7, 10)
+    assert done.dataset.report().counts == {}
+    assert len((tmp_path / "b.jsonl").read_text().splitlines()) == 7
+
+
+def test_a_line_too_long_to_hold_is_noted_without_its_text(tmp_path: Path, file: Path) -> None:
+    write(file, pair(), b"x" * 5_000_000 + b"\n", pair("b"))
+    done = PreferenceDataset.from_jsonl(file).write_clean(tmp_path / "clean.jsonl")
+    assert (done.read, done.written, done.rejected) == (3, 2, 1)
+    (entry,) = map(json.loads, done.rejected_path.read_text().splitlines())
+    assert (entry["line"], entry["record"], entry["reasons"][0]["code"]) == (2, None, "line-too-long")
+
+
+@pytest.mark.parametrize("content", [b"x\n", b"[\n{}\n]\n"])
+def test_nothing_is_written_when_nothing_is_good(tmp_path: Path, file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    (tmp_path / "clean.jsonl").write_text("kept")
+    with pytest.raises(DatasetError, match=r"[Nn]othing was written"):
+        PreferenceDataset.from_jsonl(file).write_clean(tmp_path / "clean.jsonl")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.jsonl", "data.jsonl"]
+    assert (tmp_path / "clean.jsonl").read_text() == "kept"
+
+
+def test_a_file_is_not_cleaned_onto_itself(file: Path) -> None:
+    with pytest.raises(DatasetError, match="is the source itself"):
+        PreferenceDataset.from_jsonl(write(file, pair())).write_clean(file)
+
+
+def test_gzip_is_cleaned_into_a_plain_file(tmp_path: Path, file: Path) -> None:
+    file.write_bytes(gzip.compress(LINES))
+    done = PreferenceDataset.from_jsonl(file).write_clean(tmp_path / "clean.jsonl")
+    assert (done.written, done.rejected) == (2, 1)
+    assert done.dataset.check().ok
+
+
+def test_a_clean_data_set_keeps_its_kind_and_rules(tmp_path: Path, file: Path) -> None:
+    record = {M: [pair()[M][0], pair()[M][1]]}
+    data = ChatDataset.from_jsonl(write(file, record), nova2=True, rules={"unknown-key": "off"})
+    done = data.write_clean(tmp_path / "clean.jsonl")
+    assert done.dataset == ChatDataset.from_jsonl(tmp_path / "clean.jsonl", nova2=True, rules={"unknown-key": "off"})
+    assert str(done) == "1 records read, 1 written, 0 rejected"
+
+
+# ---------------------------------------------------------------------------------------------------- renderings
+
+
+def test_a_report_renders_as_lines(file: Path) -> None:
+    report = PreferenceDataset.from_jsonl(write(file, pair(), b"x\n", b"y\n")).report()
+    summary, *problems = map(json.loads, report.to_jsonl().splitlines())
+    assert (summary["type"], summary["kind"], summary["records"]) == ("summary", "preference", 3)
+    assert [(problem["type"], problem["line"]) for problem in problems] == [("problem", 2), ("problem", 3)]
+
+
+def test_a_report_renders_as_sarif(tmp_path: Path) -> None:
+    path = write(tmp_path / "my data.jsonl", changed(pair(), put(1, "extra")), b"x\n", b"y\n")
+    sarif = json.loads(PreferenceDataset.from_jsonl(path).report().to_sarif())
+    (run,) = sarif["runs"]
+    assert sarif["version"] == "2.1.0"
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert set(rules) == {"unknown-key", "bad-json"}
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]] == result["ruleId"]
+        (location,) = result["locations"]
+        assert location["physicalLocation"]["artifactLocation"]["uri"].endswith("/my%20data.jsonl")
+    assert [result["level"] for result in run["results"]] == ["warning", "error", "error"]
+    assert run["results"][1]["locations"][0]["physicalLocation"]["region"]["startLine"] == 2

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import builtins
+import json
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from dataset_records import changed, chat, drop, image, line, pair, put, tool_chat, write
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nova_dpo_sdk import ChatDataset, NovaModel, PreferenceDataset
+from nova_dpo_sdk.datasets._histogram import Histogram, Sample
+from nova_dpo_sdk.errors import ConfigurationError, DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def pairs(path: Path, *records: Any, name: str = "pairs.jsonl") -> PreferenceDataset:
+    return PreferenceDataset.from_jsonl(write(path / name, *records))
+
+
+def bare(prompt: str, good: str = "yes", poor: str = "no") -> dict[str, Any]:
+    return changed(pair(prompt, good, poor), drop("system"), drop("messages", 0), drop("messages", 0))
+
+
+def many(count: int, **texts: str) -> list[bytes]:
+    return [line(bare(f"Question {n}?", **texts)) for n in range(count)]
+
+
+@given(st.lists(st.integers(-(10**7), 10**7), min_size=1, max_size=300), st.floats(0, 1))
+def test_quantiles_are_right_to_two_percent(values: list[int], share: float) -> None:
+    histogram = Histogram()
+    for value in values:
+        histogram.add(value)
+    found = histogram.distribution()
+    near = found.quantile(share)
+    slack = abs(near) * 0.017 + 1
+    assert sum(value <= near + slack for value in values) >= share * len(values)
+    assert sum(value < near - slack for value in values) <= share * len(values)
+    assert min(values) <= near <= max(values)
+    assert (found.count, found.minimum, found.maximum) == (len(values), min(values), max(values))
+    assert found.mean == pytest.approx(sum(values) / len(values))
+
+
+def test_a_profile_counts_what_is_there(tmp_path: Path) -> None:
+    picture = changed(pair("And this?"), put(image(), "messages", 0, "content", 1))
+    profile = pairs(tmp_path, pair(), bare("Hi", "Hello there", "Go"), picture, b"\n", b"broken\n").profile()
+    assert (profile.records, profile.unreadable, profile.prompts, profile.prompts_exact) == (3, 1, 3, True)
+    assert (profile.system_records, profile.image_records, profile.images.maximum) == (2, 1, 1)
+    assert (profile.turns.minimum, profile.turns.maximum) == (2, 4)
+    assert profile.preferred_longer == 3
+    assert (profile.margin.minimum, profile.margin.maximum) == (1, 9)
+    assert (profile.prompt.minimum, profile.answer.maximum, profile.rejected.minimum) == (2, 11, 2)
+    assert "1 lines are no such record" in str(profile)
+
+
+def test_tokens_are_estimated_from_bytes_of_the_prompt_and_the_longer_answer(tmp_path: Path) -> None:
+    profile = pairs(tmp_path, bare("x" * 40, "yes", "n" * 400), bare("中" * 100, "是", "no")).profile()
+    assert (profile.tokens.minimum, profile.tokens.maximum) == (76, 110)
+    assert "estimated" in profile.token_method
+    assert profile.token_method in str(profile)
+
+
+def test_a_chat_has_an_answer_and_no_other_candidate(tmp_path: Path) -> None:
+    data = ChatDataset.from_jsonl(write(tmp_path / "c.jsonl", chat(answer="Paris."), tool_chat()), nova2=True)
+    profile = data.profile()
+    assert (profile.records, profile.unreadable) == (2, 0)
+    assert (profile.rejected.count, profile.margin.count, profile.answer.minimum) == (0, 0, 6)
+    assert "rejected" not in str(profile)
+    assert "nova-lite" in str(profile)
+
+
+def test_scripts_are_told_by_most_letters(tmp_path: Path) -> None:
+    texts = ["Hello", "Привет", "你好", "こんにちは世界", "안녕하세요", "مرحبا", "Ça va, là?", "1 + 1"]
+    profile = pairs(tmp_path, *[bare(text, text * 2, text * 3) for text in texts]).profile()
+    assert profile.scripts == {
+        "Latin": 3, "Cyrillic": 1, "Han": 1, "Japanese": 1, "Hangul": 1, "Arabic": 1,
+    }  # fmt: skip
+
+
+def test_prompts_that_are_trained_on_too_are_counted(tmp_path: Path) -> None:
+    held = pairs(tmp_path, *many(20, good="A", poor="B"), name="held.jsonl")
+    profile = pairs(tmp_path, *many(15), *many(5)).profile(held)
+    assert profile.overlap is not None
+    assert (profile.overlap.records, profile.overlap.prompts, profile.overlap.shared) == (20, 20, 15)
+    assert profile.overlap.exact
+    assert "15 of 20 prompts (75.0%) are trained on too" in str(profile)
+    assert pairs(tmp_path, bare("else")).profile(held).overlap.shared == 0
+    with pytest.raises(DatasetError, match="share no prompts"):
+        held.profile(ChatDataset.from_jsonl(write(tmp_path / "c.jsonl", chat())))
+
+
+def test_a_sample_of_prompts_stays_small_and_near_the_truth() -> None:
+    sample = Sample(limit=500)
+    for n in range(40_000):
+        sample.add(n * 0x9E3779B97F4A7C15 >> 3 & 0xFFFFFFFFFFFFFFFF)
+    assert len(sample.kept) <= 500
+    assert sample.distinct() == pytest.approx(40_000, rel=0.25)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    few, lots = pairs(tmp_path, *many(500), name="few.jsonl"), pairs(tmp_path, *many(20_000, good="x" * 600))
+    peaks: list[int] = []
+    for data in (few, lots):
+        data.profile()
+        tracemalloc.start()
+        try:
+            data.profile()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 4_000_000
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(100, 1024), (3_000, 1024), (3_400, 2048), (16_000, 5120), (400_000, 32_768)],
+)
+def test_max_length_is_the_least_step_that_holds_the_records(tmp_path: Path, size: int, expected: int) -> None:
+    advice = pairs(tmp_path, *many(30, good="x" * size)).profile().recommend(NovaModel.LITE)
+    assert advice.values["max_length"] == expected
+    assert advice.values["max_length"] % 1024 == 0
+
+
+def test_a_few_giants_do_not_set_max_length(tmp_path: Path) -> None:
+    profile = pairs(tmp_path, *many(2000, good="x" * 1000), bare("big", "y" * 60_000, "no")).profile()
+    length = profile.recommend().recommendations[0]
+    assert (length.name, length.value) == ("max_length", 1024)
+    assert "about 1 records are longer" in length.warning
+
+
+def test_images_and_small_instances_cap_max_length(tmp_path: Path) -> None:
+    picture = changed(bare("x" * 200_000), put(image(), "messages", 0, "content", 1))
+    assert pairs(tmp_path, picture).profile().recommend().values["max_length"] == 16_384
+    long = pairs(tmp_path, bare("x" * 200_000)).profile()
+    assert long.recommend(instance_type="ml.p4d.24xlarge").values["max_length"] == 16_384
+    assert long.recommend("nova-lite", instance_type="ml.g5.48xlarge").values["max_length"] == 4_096
+
+
+@pytest.mark.parametrize(("records", "epochs"), [(100, 5), (500, 4), (999, 3), (1_000, 2), (5_000, 2), (5_001, 1)])
+def test_small_data_takes_more_epochs(tmp_path: Path, records: int, epochs: int) -> None:
+    assert pairs(tmp_path, *many(records)).profile().recommend().values["max_epochs"] == epochs
+
+
+@pytest.mark.parametrize(("model", "steps"), [("nova-micro", 5), ("nova-lite", 19), ("nova-pro", 10)])
+def test_warm_up_follows_the_model(tmp_path: Path, model: str, steps: int) -> None:
+    advice = pairs(tmp_path, *many(3_100)).profile().recommend(model, global_batch_size=16)
+    assert advice.values["warmup_steps"] == steps
+    assert advice.total_steps == 388
+    assert all(each.reason and each.source for each in advice.recommendations)
+
+
+def test_a_warm_up_that_outlasts_the_training_is_said(tmp_path: Path) -> None:
+    profile = pairs(tmp_path, *many(120)).profile()
+    advice = profile.recommend(global_batch_size=64)
+    assert advice.total_steps == 10
+    assert advice.values["warmup_steps"] == 1
+    assert "default of 10 would outlast the training of 10 steps" in str(advice)
+    assert "outlast" not in str(profile.recommend(global_batch_size=64, warmup_steps=2))
+    assert "your 50 would outlast" in str(profile.recommend(global_batch_size=64, warmup_steps=50))
+
+
+def test_nova_2_has_its_own_steps_of_max_length_and_no_epochs(tmp_path: Path) -> None:
+    data = ChatDataset.from_jsonl(write(tmp_path / "c.jsonl", chat("x" * 4000)), nova2=True)
+    advice = data.profile().recommend(NovaModel.LITE_2)
+    assert advice.values == {"max_length": 8192, "warmup_steps": 15}
+    assert advice.total_steps is None
+
+
+def test_what_cannot_be_recommended_is_an_error(tmp_path: Path) -> None:
+    profile = pairs(tmp_path, bare("Hi")).profile()
+    with pytest.raises(ConfigurationError, match="known: nova-micro"):
+        profile.recommend("nova-large")
+    with pytest.raises(ConfigurationError, match="not offered for DPO"):
+        profile.recommend(NovaModel.LITE_2)
+    with pytest.raises(ConfigurationError, match="global_batch_size is 0"):
+        profile.recommend(global_batch_size=0)
+    empty = pairs(tmp_path, b"{}\n").profile()
+    with pytest.raises(ConfigurationError, match="no readable records"):
+        empty.recommend()
+    assert "0 preference records" in str(empty)
+    with pytest.raises(DatasetError, match="no readable records to draw"):
+        empty.plot(tmp_path / "p.png")
+
+
+def test_html_is_escaped(tmp_path: Path) -> None:
+    shown = pairs(tmp_path, bare("Hi"), name="<b>&.jsonl").profile()._repr_html_()
+    assert "&lt;b&gt;&amp;.jsonl" in shown
+    assert "<b>" not in shown
+
+
+def test_the_picture_is_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    held = pairs(tmp_path, *many(20), name="held$x$_.jsonl")
+    pairs(tmp_path, *many(200, good="longer answer")).profile(held).plot(tmp_path / "p.png")
+    held.profile().plot(tmp_path / "p.svg")
+    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
+    ChatDataset.from_jsonl(write(tmp_path / "c.jsonl", chat())).profile().plot(tmp_path / "c.png")
+    with pytest.raises(DatasetError, match="cannot be written"):
+        held.profile().plot(tmp_path / "gone" / "p.png")
+    with pytest.raises(DatasetError, match="cannot be written"):
+        held.profile().plot(tmp_path / "p.docx")
+
+
+def test_a_picture_without_matplotlib_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **options: Any) -> Any:
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *args, **options)
+
+    profile = pairs(tmp_path, bare("Hi")).profile()
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ConfigurationError, match=r"nova-dpo-sdk\[plots\]"):
+        profile.plot(tmp_path / "p.png")
+
+
+def test_lone_surrogates_and_odd_records_do_no_harm(tmp_path: Path) -> None:
+    odd = json.dumps(bare("half \ud800 pair")).encode() + b"\n"
+    one_candidate = line(changed(bare("Hi"), drop("messages", 1, "candidates", 1)))
+    twice = line(changed(bare("Hi"), put("preferred", "messages", 1, "candidates", 1, "preferenceLabel")))
+    profile = pairs(tmp_path, odd, one_candidate, twice, b"[]\n", b"\xff\n", b"[" * 5000 + b"\n").profile()
+    assert profile.records + profile.unreadable == 6
+    assert profile.unreadable >= 5
