@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.backends import Plan as Plan
     from nova_dpo_sdk.backends.hyperpod import HyperPodBackend as HyperPodBackend
     from nova_dpo_sdk.backends.hyperpod import HyperPodOptions as HyperPodOptions
+    from nova_dpo_sdk.backends.training_jobs import TrainingJobBackend as TrainingJobBackend
+    from nova_dpo_sdk.backends.training_jobs import TrainingJobOptions as TrainingJobOptions
     from nova_dpo_sdk.catalog import Catalog as Catalog
     from nova_dpo_sdk.catalog import NovaModel as NovaModel
     from nova_dpo_sdk.catalog import Platform as Platform
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "backends": ("Finding", "JobSnapshot", "JobStatus", "Plan"),
     "backends.hyperpod": ("HyperPodBackend", "HyperPodOptions"),
+    "backends.training_jobs": ("TrainingJobBackend", "TrainingJobOptions"),
     "catalog": ("Catalog", "NovaModel", "Platform", "Technique"),
     "chain": ("Chain",),
     "client": ("NovaClient",),
@@ -74,6 +77,8 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll] - loaded on first use
     "Recipe",
     "SFTRecipe",
     "Technique",
+    "TrainingJobBackend",
+    "TrainingJobOptions",
     "__version__",
 ]
 

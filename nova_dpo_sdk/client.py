@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
-from nova_dpo_sdk.aws import S3Uri
+from nova_dpo_sdk.aws import CONTENT_TYPE, S3Uri
 from nova_dpo_sdk.backends import Backend, JobRef, Plan, PlanInputs, Preflight, draft
+from nova_dpo_sdk.backends._staging import stage
+from nova_dpo_sdk.catalog import Technique
 from nova_dpo_sdk.chain import Chain
 from nova_dpo_sdk.datasets import ChatDataset, Dataset, PreferenceDataset
-from nova_dpo_sdk.errors import ConfigurationError, PlanRejectedError
-from nova_dpo_sdk.jobs import Job
+from nova_dpo_sdk.errors import ConfigurationError, DatasetError, PlanRejectedError
+from nova_dpo_sdk.jobs import FIVE_DAYS, Job, watch
 from nova_dpo_sdk.recipes import DPORecipe, Nova2SFTRecipe, Recipe, SFTRecipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import timedelta
+
+    from nova_dpo_sdk.backends import JobSnapshot, Upload
+
+_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+
+D = TypeVar("D", bound=Dataset)
+
+IMAGE_WORKERS = 8
+"""Images that are sent at the same time."""
 
 
 class NovaClient:
@@ -156,11 +171,61 @@ class NovaClient:
         job.adopted = self.backend.submit(plan)
         return job
 
+    def upload(self, data: D, *, on_progress: Callable[[int], None] | None = None) -> D:
+        """Check a data set and send it at the same time, for files so large that one after the other takes long.
+
+        What is returned lies in S3 and is known to be good: a plan of it reads nothing, and its submit sends nothing
+        but images. The job's name is the same as for the file. A try that was interrupted is resumed by the
+        next one; the same bytes are never sent twice.
+
+        Args:
+            data: What to check and send.
+            on_progress: Called with the bytes sent since the last call.
+
+        Raises:
+            DatasetError: There is an error in the data, or the file changed meanwhile; nothing was left in S3.
+            ConfigurationError: The output bucket is in another Region or account.
+        """
+        return stage(self.backend.aws, data, self.output, on_progress)
+
     def _upload(self, plan: Plan, on_upload: Callable[[str, int], None] | None) -> None:
+        images = [each for each in plan.uploads if each.role == "image"]
+        self._send_images(images, on_upload)
         for each in plan.uploads:
-            notify = partial(on_upload, each.uri) if on_upload else None
-            self.backend.aws.upload(
-                each.path, S3Uri.parse(each.uri), sha256=each.sha256, size=each.size, on_progress=notify
+            if each.in_place:
+                self._expect(each)
+            elif each.role != "image":
+                self._send(each, partial(on_upload, each.uri) if on_upload else None)
+
+    def _send(self, upload: Upload, notify: Callable[[int], None] | None = None) -> None:
+        kind = f"image/{upload.uri.rpartition('.')[2]}" if upload.role == "image" else CONTENT_TYPE
+        self.backend.aws.upload(
+            upload.path,
+            S3Uri.parse(upload.uri),
+            sha256=upload.sha256,
+            size=upload.size,
+            on_progress=notify,
+            content_type=kind,
+        )
+
+    def _send_images(self, images: Sequence[Upload], on_upload: Callable[[str, int], None] | None) -> None:
+        """Send many small files, several at a time; progress is told from this thread."""
+        if not images:
+            return
+        with ThreadPoolExecutor(IMAGE_WORKERS, thread_name_prefix="nova-images") as pool:
+            try:
+                for each, _ in zip(images, pool.map(self._send, images), strict=True):
+                    if on_upload:
+                        on_upload(each.uri, each.size)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _expect(self, upload: Upload) -> None:
+        held = self.backend.aws.head(S3Uri.parse(upload.uri))
+        if held is None or held.etag != upload.version:
+            raise DatasetError(
+                f"{upload.uri} is gone, or is no longer what was checked. Open it again with from_s3(), and plan again."
             )
 
     def _record(self, plan: Plan) -> bool:
@@ -189,6 +254,55 @@ class NovaClient:
             )
         return Job(parsed, self.backend, self.output)
 
+    def jobs(
+        self,
+        name: str | None = None,
+        technique: Technique | str | None = None,
+        since: datetime | timedelta | None = None,
+    ) -> list[Job]:
+        """Every job here that this package has made, as it is now: one list of jobs and one of their pods.
+
+        Args:
+            name: Only jobs of recipes of this name, such as `support-dpo`.
+            technique: Only `SFT` or `DPO`.
+            since: Only jobs created at this moment or later (aware), or within this time.
+
+        Returns:
+            The jobs, the newest first; `job.last` and `repr(job)` tell what each is doing.
+
+        Raises:
+            ConfigurationError: `name` can be no recipe's name, `technique` is unknown, or `since` names no time zone.
+        """
+        if name is not None and not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"name is {name!r}; a recipe's name has letters, digits and hyphens, such as 'run-1'."
+            )
+        begun = _moment(since, self.backend.clock.now())
+        found = self.backend.find_jobs(name, _technique(technique), begun)
+        return [Job(JobRef.parse(each.ref), self.backend, self.output, last=each) for each in found]
+
+    def watch(
+        self, jobs: Iterable[Job], *, timeout: float = FIVE_DAYS, interval: float | None = None
+    ) -> Iterator[JobSnapshot]:
+        """Follow many jobs, thousands if need be, at the price of one.
+
+        Where the role may watch, changes are seen within a second; otherwise they are looked for, with a number of
+        requests that does not grow with the number of jobs.
+
+        Args:
+            jobs: Which jobs, all of this client's place; each remembers what was last seen of it.
+            timeout: Seconds after which to stop; the jobs run on.
+            interval: Seconds between looks where changes are not sent; the backend's own when left out.
+
+        Returns:
+            A first snapshot of each job at once, then one for each change, until every job is over.
+
+        Raises:
+            ConfigurationError: A job lives elsewhere.
+            JobTimeoutError: While iterating: the time is up; names the jobs that are not over.
+        """
+        return watch(jobs, self.backend, timeout=timeout, interval=interval)
+
     def chain(self, name: str) -> Chain:
         """A durable row of stages under this client's output; see `Chain`.
 
@@ -196,6 +310,23 @@ class NovaClient:
             ConfigurationError: The name is not made of small letters, digits and hyphens.
         """
         return Chain(self, name)
+
+
+def _technique(given: Technique | str | None) -> Technique | None:
+    if given is None or isinstance(given, Technique):
+        return given
+    try:
+        return Technique(given.upper())
+    except ValueError:
+        raise ConfigurationError(f"technique is {given!r}; it is SFT or DPO.") from None
+
+
+def _moment(since: datetime | timedelta | None, now: datetime) -> datetime | None:
+    if since is None or isinstance(since, datetime):
+        if since is not None and since.tzinfo is None:
+            raise ConfigurationError(f"since is {since}, in no time zone: give datetime(..., tzinfo=timezone.utc).")
+        return since
+    return now - since
 
 
 def _refuse_if_wrong(preflight: Preflight) -> None:

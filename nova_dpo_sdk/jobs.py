@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import html
 import json
+import textwrap
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk._time import ticks
-from nova_dpo_sdk.backends import Backend, JobRef, JobSnapshot, JobStatus
+from nova_dpo_sdk.backends import Backend, JobRef, JobSnapshot, JobStatus, LogWish, replica_html
+from nova_dpo_sdk.backends._metrics import read_metrics
 from nova_dpo_sdk.catalog import NovaModel, Platform, Technique, TuningKind
 from nova_dpo_sdk.errors import (
     CheckpointError,
+    ConfigurationError,
     JobError,
     JobFailedError,
     JobNotFinishedError,
@@ -22,10 +25,11 @@ from nova_dpo_sdk.errors import (
 from nova_dpo_sdk.recipes import Checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from nova_dpo_sdk.aws import S3Uri
+    from nova_dpo_sdk.backends import LogLines, Metrics
 
 FIVE_DAYS = 5 * 24 * 3600.0
 """How long a wait lasts when nobody says, in seconds; AWS's own DPO notebook allows a run as much."""
@@ -79,12 +83,20 @@ class Job:
         adopted: Whether a submit found it there already instead of creating it.
     """
 
-    def __init__(self, ref: JobRef, backend: Backend, output: S3Uri, *, adopted: bool = False) -> None:
+    def __init__(
+        self,
+        ref: JobRef,
+        backend: Backend,
+        output: S3Uri,
+        *,
+        adopted: bool = False,
+        last: JobSnapshot | None = None,
+    ) -> None:
         self._ref = ref
         self._backend = backend
         self._output = output
         self.adopted = adopted
-        self._last: JobSnapshot | None = None
+        self._last = last
 
     @property
     def ref(self) -> str:
@@ -96,14 +108,25 @@ class Job:
         """The job's name on its platform."""
         return self._ref.name
 
+    @property
+    def last(self) -> JobSnapshot | None:
+        """What was last seen of it, by this handle; None before the first look. Asks nobody."""
+        return self._last
+
+    def remember(self, snapshot: JobSnapshot) -> None:
+        """Take what somebody else has just seen of this job as its last snapshot."""
+        self._last = snapshot
+
     def __repr__(self) -> str:
-        return f"Job({self.ref!r})"
+        seen = f", last={str(self._last.status)!r}" if self._last else ""
+        return f"Job({self.ref!r}{seen})"
 
     def _repr_html_(self) -> str:
-        seen = str(self._last) if self._last else "not looked at yet: job.status()"
+        seen = self._last.summary if self._last else "not looked at yet: job.status()"
         return (
             f"<table><tr><th>job</th><td><code>{html.escape(self.ref)}</code></td></tr>"
             f"<tr><th>last seen</th><td>{html.escape(seen)}</td></tr></table>"
+            f"{replica_html(self._last.replicas) if self._last else ''}"
         )
 
     def status(self) -> JobSnapshot:
@@ -144,7 +167,7 @@ class Job:
         shown: tuple[Any, ...] | None = None
         for passed in ticks(self._backend.clock, interval=interval or self._backend.poll_interval, timeout=timeout):
             snapshot = self.status()
-            face = (snapshot.status, snapshot.reason, snapshot.message, snapshot.replicas)
+            face = snapshot.face
             if on_update is not None and face != shown:
                 on_update(snapshot)
             shown = face
@@ -154,16 +177,32 @@ class Job:
                 trouble = (snapshot.status, passed)
             if bear.ends(snapshot, passed - trouble[1]):
                 raise self._given_up(snapshot)
+        seen = self._last.summary if self._last else "not seen"
         raise JobTimeoutError(
-            f"Stopped waiting for {self.name} after {timeout:.0f} s; the job runs on ({self._last}). "
+            f"Stopped waiting for {self.name} after {timeout:.0f} s; the job runs on ({seen}). "
             f"Wait again with nova.job({self.ref!r}).wait().",
             ref=self.ref,
             snapshot=self._last,
         )
 
+    def events(self, timeout: float = FIVE_DAYS, *, interval: float | None = None) -> Iterator[JobSnapshot]:
+        """Every change of the job as it happens, or as it is seen.
+
+        Args:
+            timeout: Seconds after which to stop; the job runs on.
+            interval: Seconds between looks where changes are not sent by themselves; the backend's own when left out.
+
+        Yields:
+            A first snapshot at once, then one for each change; the last one is terminal.
+
+        Raises:
+            JobTimeoutError: The time is up; the job runs on.
+        """
+        return watch([self], self._backend, timeout=timeout, interval=interval)
+
     def _given_up(self, snapshot: JobSnapshot) -> JobFailedError:
         return JobFailedError(
-            f"{self.name} does not get on: {snapshot} It is still on the cluster and holds its nodes: "
+            f"{self.name} does not get on: {snapshot.summary} It is still on the cluster and holds its nodes: "
             "job.cancel() frees them.",
             ref=self.ref,
             snapshot=snapshot,
@@ -181,7 +220,7 @@ class Job:
         snapshot = self.status()
         if not snapshot.status.is_terminal:
             raise JobNotFinishedError(
-                f"{self.name} has not finished ({snapshot}) Wait for it with job.wait().",
+                f"{self.name} has not finished ({snapshot.summary}) Wait for it with job.wait().",
                 ref=self.ref,
                 snapshot=snapshot,
             )
@@ -190,7 +229,7 @@ class Job:
     def _checkpoint(self, snapshot: JobSnapshot) -> Checkpoint:
         if snapshot.status in (JobStatus.FAILED, JobStatus.STOPPED):
             kind = JobFailedError if snapshot.status is JobStatus.FAILED else JobStoppedError
-            raise kind(f"{self.name} has no checkpoint: {snapshot}", ref=self.ref, snapshot=snapshot)
+            raise kind(f"{self.name} has no checkpoint: {snapshot.summary}", ref=self.ref, snapshot=snapshot)
         record = self._record
         try:
             uri = self._backend.checkpoint_uri(self._ref, record.output, snapshot.created_at or record.written_at)
@@ -246,6 +285,62 @@ class Job:
                 missing = error
         raise missing or CheckpointError(f"{self.name} left no manifest.", ref=self.ref, snapshot=snapshot)
 
+    def logs(
+        self,
+        follow: bool = False,
+        since: datetime | None = None,
+        node: str | None = None,
+        *,
+        timeout: float = FIVE_DAYS,
+    ) -> LogLines:
+        """The job's log lines, those of all its nodes merged by time.
+
+        `logs(...).source` says where they come from: the log streams of the nodes that its pods ran on; when the pods
+        are gone, only the lines that mention the job; without restricted nodes or a log group, the pods themselves.
+
+        Args:
+            follow: Go on with lines that are still to come, each once, until the job has finished.
+            since: No line before this moment (aware).
+            node: Only this node: the name of the node, the instance or the replica.
+            timeout: Seconds after which following ends; the job runs on.
+
+        Raises:
+            JobNotFinishedError: The job is too young to have lines; `follow=True` waits for them.
+            NotFoundError: There is no log group, and the pods' own logs may not be read.
+            AccessDeniedError: The log group may not be read; names the IAM actions.
+            JobTimeoutError: While following: the time is up.
+            ConfigurationError: `since` has no time zone, or `node` is none of the job's.
+        """
+        if since is not None and since.tzinfo is None:
+            raise ConfigurationError(f"since={since.isoformat()} has no time zone: give it one, such as timezone.utc.")
+        return self._backend.logs(self._ref, LogWish(follow, since, node, timeout, self._submitted_at()))
+
+    def metrics(self, since: datetime | None = None) -> Metrics:
+        """The training metrics that the job's log shows so far: loss, learning rate, rewards; see `Metrics`.
+
+        Wordings that are not known stay text: `logs()` has every line. The arguments and errors are those of `logs`.
+        """
+        return read_metrics(self.logs(since=since), self.name)
+
+    def _submitted_at(self) -> datetime | None:
+        try:
+            return self._record.written_at
+        except CheckpointError:
+            return None
+
+    def to_sagemaker(self) -> Any:
+        """The SageMaker SDK's own `TrainingJob` of a training job, for what this package does not do.
+
+        Raises:
+            ConfigurationError: The job runs on another platform, or the SageMaker SDK is not installed.
+            NotFoundError: There is no such job.
+        """
+        from nova_dpo_sdk.backends.training_jobs import TrainingJobBackend
+
+        if not isinstance(self._backend, TrainingJobBackend):
+            raise ConfigurationError(f"{self.ref} is no SageMaker training job: only those have one.")
+        return self._backend.to_sagemaker(self._ref)
+
     def cancel(self) -> None:
         """Stop the job and remove what belongs to it; nothing happens when it is gone already."""
         self._backend.cancel(self._ref)
@@ -253,6 +348,54 @@ class Job:
     @cached_property
     def _record(self) -> RunRecord:
         return read_record(self._backend, self._output, self._ref)
+
+
+def watch(
+    jobs: Iterable[Job], backend: Backend, *, timeout: float = FIVE_DAYS, interval: float | None = None
+) -> Iterator[JobSnapshot]:
+    """Follow many jobs of one place at the price of one.
+
+    Args:
+        jobs: Which jobs; each remembers what was last seen of it.
+        backend: Where they are.
+        timeout: Seconds after which to stop; the jobs run on.
+        interval: Seconds between looks where changes are not sent by themselves; the backend's own when left out.
+
+    Returns:
+        A first snapshot of each job at once, then one for each change, until every job is over.
+
+    Raises:
+        ConfigurationError: A job lives elsewhere.
+        JobTimeoutError: The time is up; names the jobs that are not over.
+    """
+    handles: dict[str, list[Job]] = {}
+    for job in jobs:
+        handles.setdefault(job.ref, []).append(job)
+    refs = [JobRef.parse(ref) for ref in handles]
+    news = backend.follow(refs, interval=interval or backend.poll_interval, timeout=timeout)
+    return _followed(handles, news, timeout)
+
+
+def _followed(handles: dict[str, list[Job]], news: Iterator[JobSnapshot], timeout: float) -> Iterator[JobSnapshot]:
+    left: dict[str, JobSnapshot | None] = dict.fromkeys(handles)
+    for snapshot in news:
+        left[snapshot.ref] = snapshot
+        for job in handles[snapshot.ref]:
+            job.remember(snapshot)
+        if snapshot.status.is_terminal:
+            del left[snapshot.ref]
+        yield snapshot
+    if left:
+        first = next(iter(left))
+        shown = ", ".join(
+            f"{JobRef.parse(ref).name} ({seen.status if seen else 'not seen'})" for ref, seen in left.items()
+        )
+        raise JobTimeoutError(
+            f"Stopped watching after {timeout:.0f} s; {len(left)} of {len(handles)} jobs run on: "
+            f"{textwrap.shorten(shown, 1000, placeholder=' ...')}. Watch them again to go on.",
+            ref=first,
+            snapshot=left[first],
+        )
 
 
 def read_record(backend: Backend, output: S3Uri, ref: JobRef) -> RunRecord:

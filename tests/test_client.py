@@ -191,7 +191,7 @@ def test_a_job_is_found_again_from_its_reference_alone(cloud, nova, chats):
     job = nova.submit(nova.plan(SFT, chats))
     other = NovaClient(cloud.hyperpod(), output=cloud.output).job(job.ref)
     assert other.result().job == job.ref
-    assert repr(other) == f"Job({job.ref!r})"
+    assert repr(other) == f"Job({job.ref!r}, last='succeeded')"
     with pytest.raises(ConfigurationError, match="does not live here"):
         nova.job(job.ref.replace("research", "elsewhere"))
 

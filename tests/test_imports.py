@@ -113,7 +113,7 @@ def test_the_public_names_are_these():
         "Catalog", "Chain", "ChatDataset", "Checkpoint", "DPORecipe", "Finding", "FullRank", "HyperPodBackend",
         "HyperPodOptions", "Job", "JobSnapshot", "JobStatus", "LoRA", "Nova2SFTRecipe", "NovaClient", "NovaError",
         "NovaModel", "Patience", "Plan", "Platform", "PreferenceDataset", "Recipe", "SFTRecipe", "Technique",
-        "__version__",
+        "TrainingJobBackend", "TrainingJobOptions", "__version__",
     ]  # fmt: skip
     for name in nova_dpo_sdk.__all__:
         assert getattr(nova_dpo_sdk, name) is not None

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nova_dpo_sdk._time import Clock, SystemClock
 from nova_dpo_sdk._version import __version__
-from nova_dpo_sdk.aws import _clusters, _token
+from nova_dpo_sdk.aws import _clusters, _ranged, _token
 from nova_dpo_sdk.aws._clusters import EKSCluster, HyperPodCluster, InstanceGroup
 from nova_dpo_sdk.aws._errors import SIGN_IN, aws_errors, no_region
+from nova_dpo_sdk.aws._logs import LogEvent, LogGroup
+from nova_dpo_sdk.aws._ranged import RangedObject
 from nova_dpo_sdk.aws._s3 import READ_LIMIT, ObjectStore, S3Uri, StoredObject
 from nova_dpo_sdk.aws._token import Token
-from nova_dpo_sdk.aws._upload import Upload
+from nova_dpo_sdk.aws._upload import CONTENT_TYPE, PART, Upload
 from nova_dpo_sdk.errors import AccessDeniedError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -23,7 +25,19 @@ if TYPE_CHECKING:
 
     import boto3
 
-__all__ = ["AWS", "EKSCluster", "HyperPodCluster", "InstanceGroup", "S3Uri", "StoredObject", "Token"]
+__all__ = [
+    "AWS",
+    "CONTENT_TYPE",
+    "EKSCluster",
+    "HyperPodCluster",
+    "InstanceGroup",
+    "LogEvent",
+    "LogGroup",
+    "RangedObject",
+    "S3Uri",
+    "StoredObject",
+    "Token",
+]
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 
@@ -143,6 +157,10 @@ class AWS:
                     self._session = boto3.Session(region_name=self._region)
             return self._session
 
+    def session(self) -> boto3.Session:
+        """The boto3 session behind every client, for an SDK that makes its own."""
+        return self._opened()
+
     def _store(self) -> ObjectStore:
         return ObjectStore(
             self.client("s3"),
@@ -187,6 +205,31 @@ class AWS:
         """
         return self._store().stream(uri)
 
+    def ranged(self, uri: S3Uri | str) -> RangedObject:
+        """One object as bytes to be read in ranges, from several threads if need be.
+
+        Raises:
+            NotFoundError: There is no such object or bucket.
+        """
+        return _ranged.ranged(self._store(), _address(uri), self.clock)
+
+    def find(self, uri: S3Uri | str) -> tuple[RangedObject, ...]:
+        """The object with this address, or every object below it in the order of their keys; none when there is none.
+
+        The bucket is looked at first: it must exist, belong to this account and lie in this Region.
+
+        Raises:
+            NotFoundError: There is no such bucket.
+            AccessDeniedError: The caller may not look (s3:ListBucket).
+            ConfigurationError: `uri` is no S3 address, or the bucket is another account's or in another Region.
+        """
+        uri, store = _address(uri), self._store()
+        store.check_bucket(uri)
+        held = store.head(uri) if uri.key and not uri.key.endswith("/") else None
+        if held is not None:
+            return (RangedObject(str(uri), held.size, held.etag, store, self.clock),)
+        return tuple(_ranged.below(store, uri, self.clock))
+
     def write(
         self,
         uri: S3Uri,
@@ -213,10 +256,13 @@ class AWS:
         sha256: str,
         size: int,
         on_progress: Callable[[int], None] | None = None,
+        content_type: str = CONTENT_TYPE,
+        may_finish: Callable[[], None] | None = None,
     ) -> bool:
         """Send a file to a key, unless the same bytes lie there.
 
-        The bytes are hashed while they are read, and S3 checks every part again as it arrives.
+        The bytes are hashed while they are read, and S3 checks every part again as it arrives. A large file under a
+        key that contains its SHA-256 is resumed where an earlier try was interrupted.
 
         Args:
             path: The file.
@@ -224,6 +270,8 @@ class AWS:
             sha256: What the file must hash to, in hex: that of the bytes that were checked.
             size: How many bytes it must have.
             on_progress: Told how many bytes have newly arrived, from this thread; adds up to `size`.
+            content_type: Their media type.
+            may_finish: Asked before the object comes to be; what it raises is raised, and nothing is left.
 
         Returns:
             True when it was sent, False when the same bytes were there.
@@ -232,7 +280,10 @@ class AWS:
             DatasetError: The file cannot be read, or changed since it was checked; nothing is left under the key.
             AWSError: S3 refused or failed; nothing is left under the key.
         """
-        return Upload(self._store(), path, uri, sha256, size, on_progress).send()
+        options: Any = {"content_type": content_type, "may_finish": may_finish}
+        if may_finish is not None:
+            options["single_put"] = PART  # what can be held back goes in parts, so that it need not wait to begin
+        return Upload(self._store(), path, uri, sha256, size, on_progress, **options).send()
 
     def describe_hyperpod(self, cluster: str) -> HyperPodCluster:
         """A HyperPod cluster by name or ARN.
@@ -250,6 +301,10 @@ class AWS:
             ServiceError: Its certificate authority is not readable.
         """
         return _clusters.describe_eks(self.client("eks", region=region), name)
+
+    def log_group(self, name: str) -> LogGroup:
+        """A CloudWatch log group by name; asks nobody whether it exists."""
+        return LogGroup(name, self.client("logs"))
 
     def eks_token(self, cluster_name: str) -> Token:
         """A bearer token for an EKS cluster, signed here and now without asking the network.
@@ -270,3 +325,7 @@ class AWS:
                 target=cluster_name,
             )
         return _token.eks_token(cluster_name, region=self.region, credentials=frozen, moment=self.clock.now())
+
+
+def _address(uri: S3Uri | str) -> S3Uri:
+    return S3Uri.parse(uri) if isinstance(uri, str) else uri

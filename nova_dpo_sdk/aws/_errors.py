@@ -49,7 +49,18 @@ _DENIED = frozenset(
     {"403", "AccessDenied", "AccessDeniedException", "AuthorizationError", "Forbidden", "UnauthorizedOperation"}
 )
 _MISSING = frozenset(
-    {"404", "NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NotFound", "ResourceNotFound", "ResourceNotFoundException"}
+    {
+        "404",
+        "ImageNotFoundException",
+        "NoSuchBucket",
+        "NoSuchEntity",
+        "NoSuchKey",
+        "NoSuchUpload",
+        "NotFound",
+        "RepositoryNotFoundException",
+        "ResourceNotFound",
+        "ResourceNotFoundException",
+    }
 )
 _THROTTLED = frozenset(
     {
@@ -73,6 +84,8 @@ _HINTS = {
     "KMS.NotFoundException": "Check kms_key_id: the key must exist in the bucket's Region.",
     "KMS.DisabledException": "Enable the KMS key, or give another kms_key_id.",
     "NoSuchBucket": "Check the bucket's name, or create the bucket.",
+    "ResourceLimitExceeded": "Ask Service Quotas for more (SageMaker, <instance type> for training job usage), wait "
+    "for running jobs to end, or use another instance type.",
 }
 
 # Texts that quote a signed request quote the session token with it, so they are not passed on.

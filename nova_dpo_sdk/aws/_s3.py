@@ -129,7 +129,7 @@ class ObjectStore:
         self.client = client
         self._owner = owner
         self._region = region
-        self._clock = clock
+        self.clock = clock
         self._kms_key_id = kms_key_id
 
     def address(self, uri: S3Uri) -> dict[str, str]:
@@ -200,7 +200,7 @@ class ObjectStore:
             NotFoundError: There is no such object or bucket.
             ServiceError: It is larger than `limit`, or could not be read whole after several tries.
         """
-        return _BODY_RETRY.call(self._clock, lambda: self._read_once(uri, limit))
+        return _BODY_RETRY.call(self.clock, lambda: self._read_once(uri, limit))
 
     def read_or_none(self, uri: S3Uri, *, limit: int = READ_LIMIT) -> StoredObject | None:
         """Read a small object whole; None when the bucket is there and the object is not."""
@@ -270,7 +270,7 @@ class ObjectStore:
         condition = {"IfNoneMatch": "*"} if only_if_absent else {"IfMatch": only_if_etag} if only_if_etag else {}
         arguments = {**self.address(uri), **self.encryption(), **condition, "ContentType": content_type}
         try:
-            return _BODY_RETRY.call(self._clock, lambda: self._put(uri, body, arguments))
+            return _BODY_RETRY.call(self.clock, lambda: self._put(uri, body, arguments))
         except AWSError as error:
             if only_if_etag and error.code == "NoSuchKey":
                 return None

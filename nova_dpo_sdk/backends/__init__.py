@@ -1,6 +1,17 @@
 """The contract between what is planned and where it runs."""
 
-from nova_dpo_sdk.backends._contract import Backend, JobRef, JobSnapshot, JobStatus, ReplicaSnapshot
+from nova_dpo_sdk.backends._contract import (
+    Backend,
+    JobRef,
+    JobSnapshot,
+    JobStatus,
+    LogWish,
+    ReplicaSnapshot,
+    replica_html,
+    replica_table,
+)
+from nova_dpo_sdk.backends._logs import LogLine, LogLines
+from nova_dpo_sdk.backends._metrics import MetricRow, Metrics
 from nova_dpo_sdk.backends._plan import LABEL_DIGEST, Plan, PlanInputs, Upload, draft, job_name
 from nova_dpo_sdk.backends._preflight import Check, Preflight
 from nova_dpo_sdk.errors import Finding, Severity
@@ -13,6 +24,11 @@ __all__ = [
     "JobRef",
     "JobSnapshot",
     "JobStatus",
+    "LogLine",
+    "LogLines",
+    "LogWish",
+    "MetricRow",
+    "Metrics",
     "Plan",
     "PlanInputs",
     "Preflight",
@@ -21,4 +37,6 @@ __all__ = [
     "Upload",
     "draft",
     "job_name",
+    "replica_html",
+    "replica_table",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -11,13 +12,15 @@ from nova_dpo_sdk.catalog import Platform
 from nova_dpo_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from nova_dpo_sdk._time import Clock
     from nova_dpo_sdk.aws import AWS, S3Uri
+    from nova_dpo_sdk.backends._logs import LogLines
     from nova_dpo_sdk.backends._plan import Plan
     from nova_dpo_sdk.backends._preflight import Preflight
-    from nova_dpo_sdk.catalog import Catalog
+    from nova_dpo_sdk.catalog import Catalog, Technique
     from nova_dpo_sdk.errors import Finding
     from nova_dpo_sdk.recipes import Recipe
 
@@ -115,10 +118,49 @@ class JobSnapshot:
         """Restarts of all replicas together."""
         return sum(each.restarts for each in self.replicas)
 
-    def __str__(self) -> str:
+    @property
+    def face(self) -> tuple[Any, ...]:
+        """What makes it another snapshot than the one before: everything but the moment of looking."""
+        return self.status, self.reason, self.message, self.replicas
+
+    @property
+    def summary(self) -> str:
+        """The snapshot in one line, without its replicas."""
         why = ": ".join(part for part in (self.reason, self.message) if part)
         step = f" Next: {self.next_step}" if self.next_step else ""
         return f"{self.status}{f' ({why})' if why else ''}.{step}"
+
+    def __str__(self) -> str:
+        return "\n".join([self.summary, *replica_table(self.replicas)])
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self.summary)}</p>{replica_html(self.replicas)}"
+
+
+_COLUMNS = ("replica", "phase", "restarts", "node", "why")
+_WHY = 60
+
+
+def _cells(replica: ReplicaSnapshot) -> tuple[str, ...]:
+    why = ": ".join(part for part in (replica.reason, replica.message) if part).replace("\n", " ")
+    shown = why if len(why) <= _WHY else f"{why[: _WHY - 1]}…"
+    return replica.name, replica.phase, str(replica.restarts), replica.node or "-", shown
+
+
+def replica_table(replicas: tuple[ReplicaSnapshot, ...]) -> list[str]:
+    """Every replica in a line of its own, below a line of headings; nothing when there are none."""
+    rows = [_COLUMNS, *map(_cells, replicas)] if replicas else []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def replica_html(replicas: tuple[ReplicaSnapshot, ...]) -> str:
+    """The same for a notebook, escaped."""
+    if not replicas:
+        return ""
+    head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+    rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(each)) for each in replicas)
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
 _REF = re.compile(r"(?P<platform>[a-z-]+)://(?P<region>[a-z0-9-]+)/(?P<path>[^\s?#]+)\Z")
@@ -158,6 +200,25 @@ class JobRef:
 
     def __str__(self) -> str:
         return f"{self.platform}://{self.region}/{'/'.join(self.path)}"
+
+
+@dataclass(frozen=True)
+class LogWish:
+    """Which of a job's log lines are wanted.
+
+    Attributes:
+        follow: Whether to go on with those that are still to come, until the job has finished.
+        since: No line before this moment (aware).
+        node: Only this node, by the name of the node, the instance or the replica.
+        timeout: Seconds after which following ends.
+        not_before: When the job cannot have begun yet; bounds a search when the platform has forgotten the job.
+    """
+
+    follow: bool = False
+    since: datetime | None = None
+    node: str | None = None
+    timeout: float = 0.0
+    not_before: datetime | None = None
 
 
 class Backend(Protocol):
@@ -231,6 +292,38 @@ class Backend(Protocol):
 
     def snapshot(self, ref: JobRef) -> JobSnapshot:
         """Look at a job once."""
+        ...
+
+    def find_jobs(
+        self, name: str | None = None, technique: Technique | None = None, since: datetime | None = None
+    ) -> list[JobSnapshot]:
+        """Look at every job here that this package has made, at a number of requests that hardly grows with them.
+
+        Args:
+            name: Only jobs of recipes of this name.
+            technique: Only jobs of this technique.
+            since: Only jobs created at this moment or later.
+
+        Returns:
+            One snapshot of each, the newest job first.
+        """
+        ...
+
+    def follow(self, refs: Iterable[JobRef], *, interval: float, timeout: float) -> Iterator[JobSnapshot]:
+        """Look at many jobs together until all are terminal, or the time is up.
+
+        Args:
+            refs: Which jobs.
+            interval: Seconds between looks where changes are not sent by themselves.
+            timeout: Seconds after which to stop.
+
+        Yields:
+            A first snapshot of each job, then one whenever a job's changes.
+        """
+        ...
+
+    def logs(self, ref: JobRef, wish: LogWish) -> LogLines:
+        """A job's log lines, merged over its nodes by time."""
         ...
 
     def cancel(self, ref: JobRef) -> None:

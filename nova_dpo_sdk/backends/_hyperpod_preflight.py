@@ -129,8 +129,14 @@ class HyperPodPreflight:
 
     def _data(self) -> Check:
         there = 0
-        for upload in self._plan.uploads:
-            held = self._backend.aws.head(S3Uri.parse(upload.uri))
+        planned = [upload for upload in self._plan.uploads if upload.role != "image"]
+        for upload in planned:
+            uri = S3Uri.parse(upload.uri)
+            if upload.in_place:
+                self._backend.aws.check_bucket(uri)
+            held = self._backend.aws.head(uri)
+            if upload.in_place and (held is None or held.etag != upload.version):
+                return Check("data set", "changed since it was planned", (_changed(upload.uri),))
             if held is None:
                 continue
             there += 1
@@ -141,7 +147,7 @@ class HyperPodPreflight:
                     held.size, str(upload.size), "A submit will send the planned bytes again.",
                 )  # fmt: skip
                 return Check("data set", "another size is there", (finding,))
-        return Check("data set", f"{there} of {len(self._plan.uploads)} files are there already")
+        return Check("data set", f"{there} of {len(planned)} files are there already")
 
     def _rights(self) -> Check:
         api, namespace = self._backend.api(), self._backend.namespace
@@ -268,3 +274,11 @@ def _ready(node: dict[str, Any]) -> bool:
 
 
 __all__ = ["RIGHTS", "HyperPodPreflight", "count_free"]
+
+
+def _changed(uri: str) -> Finding:
+    return Finding(
+        "data-changed", Severity.ERROR, "data",
+        f"{uri} is gone, or is no longer what was checked.",
+        uri, "the object that was planned", "Open it again with from_s3(), and plan again.",
+    )  # fmt: skip

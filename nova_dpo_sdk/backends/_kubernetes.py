@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 from dataclasses import replace
-from datetime import timedelta
+from datetime import timedelta, timezone
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nova_dpo_sdk._time import Retryable, RetryPolicy
@@ -21,7 +21,7 @@ from nova_dpo_sdk.backends._resources import (
     Ask,
     Resource,
 )
-from nova_dpo_sdk.backends._transport import Answer, NoAnswerError, Transport
+from nova_dpo_sdk.backends._transport import Answer, NoAnswerError, Stream, Transport
 from nova_dpo_sdk.errors import ClusterError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -274,22 +274,73 @@ class KubernetesAPI:
         """
         return self._ask(Ask(verb, method, resource, namespace, name, query=query or {}, headers=headers or {}))
 
+    def raw(self, ask: Ask) -> bytes:
+        """The body of any other answer, whatever it is; tried again like every request.
+
+        Args:
+            ask: The request, one that may be sent twice.
+        """
+        return self._retry.call(self._clock, lambda: self._answered(ask)).body
+
+    def stream(self, ask: Ask, *, silence: float) -> Stream:
+        """Begin a request whose answer goes on, such as a watch; asked once, with a new token after a 401.
+
+        Args:
+            ask: The request, a GET.
+            silence: Seconds without a byte after which the answer is given up.
+
+        Raises:
+            ClusterError: It was refused, or no answer began.
+        """
+        try:
+            token = self._tokens.current()
+            stream = self._open(ask, token, silence)
+            if stream.status == 401:
+                stream.close()
+                token = self._tokens.after_refusal_of(token)
+                stream = self._open(ask, token, silence)
+            if 200 <= stream.status < 300:
+                return stream
+            body = stream.read().replace(token.encode(), b"[token]")
+        except NoAnswerError as failure:
+            raise unanswered(ask, self._transport.endpoint, failure) from failure.__cause__
+        raise refusal(ask, Answer(stream.status, stream.headers, body), self._clock.now())
+
+    def _open(self, ask: Ask, token: str, silence: float) -> Stream:
+        headers = {"Accept": "application/json", "Authorization": f"Bearer {token}", **ask.headers}
+        return self._transport.open(ask.path, headers=headers, silence=silence)
+
+    def log(
+        self, namespace: str, pod: str, *, container: str = "", since: datetime | None = None, previous: bool = False
+    ) -> str:
+        """What a pod's container has written, each line after its moment in RFC 3339.
+
+        Args:
+            namespace: Where the pod lives.
+            pod: Its name.
+            container: Which container; its only one when empty.
+            since: No line of a second before this moment's.
+            previous: What the container wrote before it was last started again.
+
+        Raises:
+            ClusterError: The pod is not there, has not started (`status` 400), or its log may not be read.
+        """
+        query = {"timestamps": "true"}
+        if container:
+            query["container"] = container
+        if since is not None:
+            query["sinceTime"] = since.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if previous:
+            query["previous"] = "true"
+        ask = Ask("get", "GET", PODS, namespace, _one(PODS, pod), query=query, headers={"Accept": "*/*"}, part="log")
+        answer = self._retry.call(self._clock, lambda: self._answered(ask))
+        return answer.body.decode("utf-8", "replace")
+
     def _ask(self, ask: Ask) -> dict[str, Any]:
         return self._retry.call(self._clock, lambda: self._ask_once(ask))
 
     def _ask_once(self, ask: Ask) -> dict[str, Any]:
-        try:
-            answer = self._send_as_somebody(ask)
-        except NoAnswerError as failure:
-            error = unanswered(ask, self._transport.endpoint, failure)
-            error.__cause__ = failure.__cause__
-            if not failure.may_help:
-                raise error from failure.__cause__
-            raise self._again(error) from failure
-        if answer.status in _TRY_AGAIN and not (answer.status == 500 and len(ask.body or b"") > LARGEST_STORED):
-            raise self._again(refusal(ask, answer, self._clock.now()), seconds_asked(answer, self._clock.now()))
-        if not 200 <= answer.status < 300:
-            raise refusal(ask, answer, self._clock.now())
+        answer = self._answered(ask)
         parsed = json_object(answer.body)
         if parsed is None:
             raise self._again(
@@ -302,6 +353,21 @@ class KubernetesAPI:
                 )
             )
         return parsed
+
+    def _answered(self, ask: Ask) -> Answer:
+        try:
+            answer = self._send_as_somebody(ask)
+        except NoAnswerError as failure:
+            error = unanswered(ask, self._transport.endpoint, failure)
+            error.__cause__ = failure.__cause__
+            if not failure.may_help:
+                raise error from failure.__cause__
+            raise self._again(error) from failure
+        if answer.status in _TRY_AGAIN and not (answer.status == 500 and len(ask.body or b"") > LARGEST_STORED):
+            raise self._again(refusal(ask, answer, self._clock.now()), seconds_asked(answer, self._clock.now()))
+        if not 200 <= answer.status < 300:
+            raise refusal(ask, answer, self._clock.now())
+        return answer
 
     def _again(self, error: ClusterError, after: float | None = None) -> Retryable:
         _log.debug("%s; it may be tried again", error)

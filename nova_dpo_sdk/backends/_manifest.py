@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from nova_dpo_sdk.errors import CheckpointError, NotFoundError
+from nova_dpo_sdk.aws._errors import aws_errors
+from nova_dpo_sdk.backends._archive import ArchiveError, find_members
+from nova_dpo_sdk.errors import CheckpointError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -16,10 +17,9 @@ if TYPE_CHECKING:
 
 KEYS = ("checkpoint_s3_bucket", "checkpoint_s3_path", "checkpoint_s3_uri")
 """Where a manifest may say it, best first. Despite its name the first one holds a whole S3 path."""
+MANIFEST = "manifest.json"
 LARGEST = 1024 * 1024
 """Longest manifest, in bytes."""
-MEMBERS = 10_000
-"""Most members that are looked at in an archive."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,11 @@ def find_manifest(aws: AWS, output: S3Uri, job: str, *, ref: str, not_before: da
         if not_before is not None and head.last_modified < not_before.replace(microsecond=0):
             looked[-1] += " (older than the job, so not its own)"
             continue
-        return _read(place, reader(aws, place), ref)
+        try:
+            return _read(place, reader(aws, place), ref)
+        except ArchiveError as error:
+            message = f"{place} was left by {job}, and no manifest can be read from it: {error}. {_ASK}"
+            raise CheckpointError(message, ref=ref) from error
     raise CheckpointError(
         f"No manifest of {job} was found; looked at {', '.join(looked)}. "
         "It is written at the end of a run: if the job succeeded just now, ask again in a minute.",
@@ -78,17 +82,11 @@ def _plain(aws: AWS, place: S3Uri) -> bytes:
 
 def _archived(aws: AWS, place: S3Uri) -> bytes:
     """The manifest inside an archive, read as a stream: nothing is extracted, so no path in it matters."""
-    try:
-        with aws.stream(place) as stream, tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|gz") as archive:
-            for count, member in enumerate(archive):
-                if count >= MEMBERS:
-                    break
-                if member.isfile() and member.name.rpartition("/")[2] == "manifest.json" and member.size <= LARGEST:
-                    held = archive.extractfile(member)
-                    return held.read() if held else b""
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise NotFoundError(f"{place} is not a readable tar.gz archive: {error}.", target=str(place)) from error
-    return b""
+    with aws_errors("GetObject", str(place)), aws.stream(place) as stream:
+        found = find_members(stream, (MANIFEST,), largest=LARGEST)
+    if MANIFEST not in found:
+        raise ArchiveError(f"it holds no {MANIFEST} of at most {LARGEST:,} bytes")
+    return found[MANIFEST].body
 
 
 def _read(place: S3Uri, body: bytes, ref: str) -> RunManifest:

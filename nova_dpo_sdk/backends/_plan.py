@@ -38,7 +38,9 @@ class Upload:
         uri: Where it is kept: under its own SHA-256, so the same bytes are never sent twice.
         sha256: SHA-256 of the bytes, in hexadecimal.
         size: Bytes.
-        records: Records in it.
+        records: Records in it; 0 for an image.
+        role: `data`, `validation` or `image`.
+        version: For what is in S3 already and stays there: its entity tag. Nothing is sent then.
     """
 
     path: Path
@@ -46,6 +48,13 @@ class Upload:
     sha256: str
     size: int
     records: int
+    role: str = "data"
+    version: str = ""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the bytes are in S3 already, under `uri`, and are used where they are."""
+        return bool(self.version)
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,7 @@ class Plan:
             "parent": checkpoint.job if checkpoint else "",
             "uploads": [
                 {"file": each.path.name, "uri": each.uri, "sha256": each.sha256, "size": each.size,
-                 "records": each.records} for each in self.uploads
+                 "records": each.records, "role": each.role, "in_place": each.in_place} for each in self.uploads
             ],
             "findings": [_finding_dict(each) for each in self.findings],
             "recipe": self.recipe.to_dict(),
@@ -204,7 +213,7 @@ def draft(backend: Backend, inputs: PlanInputs) -> Plan:
         attempt=inputs.attempt,
         recipe=written,
         target=backend.identity(),
-        uploads=tuple(upload for upload in uploads if upload is not None),
+        uploads=(*(upload for upload in uploads if upload is not None), *_images(inputs)),
         objects=backend.render(written, digest),
         findings=tuple(each for each in found if not (each.severity is Severity.WARNING and each.code in inputs.allow)),
         unresolved=backend.unresolved(),
@@ -272,19 +281,65 @@ def _read_data(recipe: Recipe, inputs: PlanInputs) -> tuple[list[Upload | None],
         try:
             report = data.report()
         except DatasetError as error:
-            found.append(Finding("data-unreadable", Severity.ERROR, role, str(error), str(data.path)))
+            found.append(Finding("data-unreadable", Severity.ERROR, role, str(error), data.where))
             uploads.append(None)
             continue
         found += [replace(each, where=each.where.replace("data", role, 1)) for each in report.findings()]
         if role == "data":
             found += _against(recipe, report)
-        uploads.append(_upload(data, report, inputs.output))
+        found += [*_many_files(role, data), *_images_elsewhere(role, data, inputs.output)]
+        uploads.append(_upload(role, data, report, inputs.output))
     return uploads, found
 
 
-def _upload(data: Dataset, report: Report, output: S3Uri) -> Upload:
-    uri = output.join("datasets", report.sha256, data.name)
-    return Upload(data.path, str(uri), report.sha256, report.size, report.records)
+def _upload(role: str, data: Dataset, report: Report, output: S3Uri) -> Upload:
+    size = (report.sha256, report.size, report.records)
+    if data.sources:
+        return Upload(data.path, data.sources[0].name, *size, role=role, version=data.sources[0].version)
+    return Upload(data.path, str(output.join("datasets", report.sha256, data.name)), *size, role=role)
+
+
+def _images(inputs: PlanInputs) -> tuple[Upload, ...]:
+    """The pictures that go beside the data, each once."""
+    shown = {each.uri: each for data in (inputs.data, inputs.validation) if data for each in data.images}
+    return tuple(Upload(each.path, each.uri, each.sha256, each.size, 0, role="image") for each in shown.values())
+
+
+def _many_files(role: str, data: Dataset) -> Iterable[Finding]:
+    if len(data.sources) > 1:
+        yield Finding(
+            code="data-in-many-files",
+            severity=Severity.ERROR,
+            where=role,
+            message=f"The records lie in {len(data.sources):,} files; a run reads one.",
+            value=len(data.sources),
+            allowed="one object",
+            fix="Join the files into one: download them, `cat *.jsonl > all.jsonl`, and plan with from_jsonl().",
+            source="AWS Nova user guide, data preparation",
+        )
+
+
+def _images_elsewhere(role: str, data: Dataset, output: S3Uri) -> Iterable[Finding]:
+    outside = [each for each in data.images if not each.uri.startswith(f"s3://{output.bucket}/")]
+    if outside:
+        yield Finding(
+            code="images-in-another-bucket",
+            severity=Severity.WARNING,
+            where=role,
+            message=f"{len(outside):,} images go to another bucket than the data, such as {outside[0].uri}.",
+            value=outside[0].uri,
+            allowed=f"s3://{output.bucket}/",
+            fix=f"Write the records with with_images(output={str(output)!r}).",
+            source="AWS Nova user guide, data preparation",
+        )
+    odd = [each for each in data.images if each.note]
+    if odd:
+        yield Finding(
+            code="image-extension",
+            severity=Severity.NOTE,
+            where=role,
+            message=f"{len(odd):,} images are not what their names end in; the first: {odd[0].note}.",
+        )
 
 
 def _against(recipe: Recipe, report: Report) -> list[Finding]:

@@ -96,10 +96,11 @@ def ask_all(questions: Iterable[Question]) -> tuple[Check, ...]:
     """
     listed = list(questions)
     with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="nova-preflight") as pool:
-        return tuple(pool.map(lambda question: _ask(*question), listed))
+        return tuple(pool.map(_ask, listed))
 
 
-def _ask(question: str, ask: Callable[[], Check]) -> Check:
+def _ask(asked: Question) -> Check:
+    question, ask = asked
     try:
         return ask()
     except (AWSError, ClusterError, ConfigurationError) as error:

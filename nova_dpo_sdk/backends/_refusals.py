@@ -82,8 +82,9 @@ def _explained(ask: Ask, answer: Answer, status: Mapping[str, Any], now: datetim
 
 def _explained_403(ask: Ask) -> str:
     where = f" in namespace {ask.namespace}" if ask.resource.namespaced and ask.namespace else ""
+    what = f"{ask.resource}/{ask.part}" if ask.part else f"{ask.resource}"
     return (
-        f"this identity may not `{ask.verb}` `{ask.resource}`{where}. Have a role with that right bound to it; "
+        f"this identity may not `{ask.verb}` `{what}`{where}. Have a role with that right bound to it; "
         "HyperPod's Helm chart brings roles for data scientists."
     )
 

@@ -75,12 +75,14 @@ class Ask:
     query: Mapping[str, str] = field(default_factory=dict[str, str])
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes | None = field(default=None, repr=False)
+    part: str = ""
 
     @property
     def path(self) -> str:
         named = "" if self.method == "POST" else self.name
-        return self.resource.path(self.namespace, named) + (f"?{urlencode(self.query)}" if self.query else "")
+        part = f"/{self.part}" if self.part else ""
+        return self.resource.path(self.namespace, named) + part + (f"?{urlencode(self.query)}" if self.query else "")
 
     @property
     def target(self) -> str:
-        return self.resource.target(self.namespace, self.name)
+        return self.resource.target(self.namespace, self.name) + (f"/{self.part}" if self.part else "")

@@ -6,14 +6,18 @@ import html
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk.catalog import Platform
 from nova_dpo_sdk.errors import Finding, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from nova_dpo_sdk.backends._plan import Plan
+    from nova_dpo_sdk.backends._plan import Plan, Upload
 
-_WIDTH = 100
+_WIDTH = 80
+
+_LEFT = {Platform.HYPERPOD: "manifest.json", Platform.TRAINING_JOBS: "output/output.tar.gz"}
+"""What a finished run leaves in its folder."""
 
 
 def plan_text(plan: Plan) -> str:
@@ -40,6 +44,9 @@ def _as_yaml(thing: dict[str, Any]) -> str:
     import yaml
 
     class Blocks(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is yaml's
+            return True
+
         def block(self, text: str) -> yaml.ScalarNode:
             style = "|" if "\n" in text else None
             return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)  # pyright: ignore[reportUnknownMemberType] - untyped in PyYAML's stubs
@@ -56,14 +63,28 @@ def plan_head(plan: Plan) -> list[str]:
         ("trains", f"{recipe.model} {recipe.technique}, {recipe.tuning.kind}, {recipe.replicas} replicas"),
         ("from", plan.recipe.model_name_or_path),
         ("where", ", ".join(f"{key} {value}" for key, value in plan.target.items())),
-        *((("data" if n == 0 else "validation"), f"{u.path} ({u.records:,} records, {size(u.size)})\n-> {u.uri}")
-          for n, u in enumerate(plan.uploads)),
-        ("output", f"{plan.inputs.output}/{plan.name}/manifest.json"),
+        *((u.role, _upload_line(u)) for u in plan.uploads if u.role != "image"),
+        *_images_line([u for u in plan.uploads if u.role == "image"]),
+        ("output", f"{plan.inputs.output}/{plan.name}/{_LEFT[plan.backend.platform]}"),
         ("record", f"{plan.folder}/"),
         ("digest", plan.digest),
         *(("unresolved", f"{name}: shown as {mark}, asked of AWS at submit") for name, mark in plan.unresolved.items()),
     ]  # fmt: skip
     return [f"{label:<11}" + value.replace("\n", "\n" + " " * 11) for label, value in rows]
+
+
+def _upload_line(upload: Upload) -> str:
+    amount = f"({upload.records:,} records, {size(upload.size)})"
+    if upload.in_place:
+        return f"{upload.uri} {amount}\nstays where it is"
+    return f"{upload.path} {amount}\n-> {upload.uri}"
+
+
+def _images_line(images: Sequence[Upload]) -> list[tuple[str, str]]:
+    if not images:
+        return []
+    first = images[0].uri.rpartition("/")[0]
+    return [("images", f"{len(images):,} ({size(sum(each.size for each in images))})\n-> {first}/")]
 
 
 def findings_text(findings: Iterable[Finding]) -> list[str]:

@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk.backends._contract import JobSnapshot, JobStatus, ReplicaSnapshot
+from nova_dpo_sdk.backends._contract import JobSnapshot, JobStatus
+from nova_dpo_sdk.backends._facts import JobFacts, PodFacts, Trouble, job_facts, pod_facts
+from nova_dpo_sdk.backends._next_steps import next_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     Json = Mapping[str, Any]
 
 NO_PODS_AFTER = timedelta(minutes=5)
 """Without pods for this long, a job that nobody queued is stalled."""
 SILENT_AFTER = timedelta(minutes=2)
-"""Without any condition for this long, the operator is silent."""
+"""Without a condition where one is due for this long, the operator is silent."""
+CREATING_AFTER = timedelta(minutes=45)
+"""Containers that are not created for this long will not be: longer than the largest image takes."""
+LEAVING_AFTER = timedelta(minutes=10)
+"""A pod that is being deleted for this long stands on a node that does not answer."""
 
 KNOWN_CONDITIONS = frozenset({"Created", "Running", "Restarting", "Suspended", "Succeeded", "Failed"})
-_BROKEN = frozenset(
-    {
-        "CrashLoopBackOff",
-        "ImagePullBackOff",
-        "ErrImagePull",
-        "InvalidImageName",
-        "ErrImageNeverPull",
-        "CreateContainerConfigError",
-        "CreateContainerError",
-        "RunContainerError",
-    }
-)
-_NEXT_STEPS = {
-    "CrashLoopBackOff": "The container ends by itself: mend what its message names, cancel, and submit plan.again().",
-    "ImagePullBackOff": "Check the image's Region and account and that nodes may pull it; cancel; plan.again().",
-    "Unschedulable": "Wait for nodes, scale the instance group, or submit with fewer replicas.",
-    "Suspended": "Wait for quota in the queue, or ask who runs the cluster.",
-    "NoPods": "The operator cannot create pods, or is not running: ask who runs the cluster for the job's events.",
-    "OperatorSilent": "The training operator has not looked at the job: ask who runs the cluster whether it runs.",
-}
 
 
 def fold(ref: str, job: Json, pods: Iterable[Json] | None, now: datetime) -> JobSnapshot:
@@ -49,21 +37,37 @@ def fold(ref: str, job: Json, pods: Iterable[Json] | None, now: datetime) -> Job
         pods: Its pods, or None when they may not be seen.
         now: The present moment, in UTC.
     """
-    conditions = _true_conditions(job)
-    created = _moment(job["metadata"].get("creationTimestamp"))
-    replicas = tuple(_replica(pod) for pod in pods or ())
-    status, reason, message, since = _judge(job, conditions, list(pods) if pods is not None else None, replicas, now)
-    return JobSnapshot(
+    kept = None if pods is None else [pod_facts(pod) for pod in pods]
+    return judge(ref, job_facts(job), kept, now)[0]
+
+
+def judge(
+    ref: str, job: JobFacts, pods: Sequence[PodFacts] | None, now: datetime
+) -> tuple[JobSnapshot, datetime | None]:
+    """Tell what a job is doing from what was kept of it.
+
+    Args:
+        ref: The job's reference.
+        job: What was kept of the job.
+        pods: What was kept of its pods, or None when they may not be seen.
+        now: The present moment, in UTC.
+
+    Returns:
+        The snapshot, and the moment from which it may be another one though nothing has changed; None for never.
+    """
+    verdict = _Judge(job, pods, now).verdict()
+    snapshot = JobSnapshot(
         ref=ref,
-        status=status,
+        status=verdict.status,
         observed_at=now,
-        reason=reason,
-        message=message,
-        since=since or created,
-        created_at=created,
-        next_step=_next_step(status, reason),
-        replicas=replicas,
+        reason=verdict.reason,
+        message=verdict.message,
+        since=verdict.since or job.created,
+        created_at=job.created,
+        next_step=next_step(verdict.status, verdict.reason, verdict.detail),
+        replicas=tuple(pod.replica for pod in pods or ()),
     )
+    return snapshot, verdict.until
 
 
 def gone(ref: str, now: datetime) -> JobSnapshot:
@@ -74,141 +78,188 @@ def gone(ref: str, now: datetime) -> JobSnapshot:
         observed_at=now,
         reason="NotFound",
         message="the cluster has no such job (any more)",
-        next_step="If it had finished, job.checkpoint() still finds its manifest.",
+        next_step=next_step(JobStatus.DELETED, "NotFound"),
     )
 
 
-_Verdict = tuple[JobStatus, str, str, "datetime | None"]
+@dataclass(frozen=True)
+class _Verdict:
+    status: JobStatus
+    reason: str = ""
+    message: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    detail: str = ""
 
 
-def _judge(
-    job: Json,
-    conditions: dict[str, Json],
-    pods: list[Json] | None,
-    replicas: tuple[ReplicaSnapshot, ...],
-    now: datetime,
-) -> _Verdict:
-    ended = _ended(job, conditions)
-    if ended:
-        return ended
-    broken = next((each for each in replicas if _is_broken(each)), None)
-    if "Suspended" in conditions or job.get("spec", {}).get("runPolicy", {}).get("suspend"):
-        return _from("Suspended", conditions, JobStatus.QUEUED)
-    if broken:
-        return JobStatus.DEGRADED, broken.reason.rpartition(":")[2], f"{broken.name}: {broken.message}", None
-    waiting = next((each for each in replicas if each.reason == "Unschedulable"), None)
-    if waiting:
-        return JobStatus.UNSCHEDULABLE, waiting.reason, waiting.message, None
-    return _under_way(job, conditions, pods, replicas, now)
+class _Judge:
+    """Reads conditions by whether they hold, never by their order; what is over comes first, then what hinders."""
+
+    def __init__(self, job: JobFacts, pods: Sequence[PodFacts] | None, now: datetime) -> None:
+        self.job = job
+        self.pods = pods
+        self.now = now
+
+    def verdict(self) -> _Verdict:
+        return self._ended() or self._queued() or self._hindered() or self._under_way()
+
+    def _with(self, trouble: Trouble) -> list[PodFacts]:
+        return [pod for pod in self.pods or () if pod.trouble is trouble]
+
+    def _ended(self) -> _Verdict | None:
+        succeeded, failed = self.job.holds("Succeeded"), self.job.holds("Failed")
+        if succeeded:
+            return _Verdict(JobStatus.SUCCEEDED, _own_word(succeeded.reason), since=succeeded.since)
+        if failed:
+            words = next((f"{pod.replica.name}: {pod.words}" for pod in self.pods or () if pod.words), "")
+            message = " ".join(part for part in (failed.message, f"Last words: {words}" if words else "") if part)
+            return _Verdict(JobStatus.FAILED, self._limit() or _own_word(failed.reason), message, failed.since)
+        if self.job.deleted:
+            return _Verdict(JobStatus.STOPPING, "Deleted", "the job is being deleted", self.job.deleted)
+        return None
+
+    def _limit(self) -> str:
+        """Which limit failed the job, told from its times: the operator gives one reason for everything."""
+        job = self.job
+        lasted = job.completed - job.started if job.started and job.completed else timedelta(0)
+        if job.deadline is not None and lasted >= timedelta(seconds=job.deadline):
+            return "DeadlineExceeded"
+        return "BackoffLimitExceeded" if job.backoff is not None else ""
+
+    def _queued(self) -> _Verdict | None:
+        held = self.job.holds("Suspended")
+        queue = f"queue {self.job.queue}" if self.job.queue else "its queue"
+        if self.job.suspend is False and held:
+            message = f"{queue} has let it in; the operator has not made its pods yet"
+            return _Verdict(JobStatus.PENDING, "Admitted", message, held.since)
+        if not (held or self.job.suspend):
+            return None
+        since = held.since if held else None
+        if self.job.condition("Running"):
+            message = f"it ran, and was suspended again: {queue} gave its place to another job"
+            return _Verdict(JobStatus.QUEUED, "Preempted", message, since)
+        return _Verdict(JobStatus.QUEUED, "Suspended", f"it waits for {queue} to let it in", since)
+
+    def _hindered(self) -> _Verdict | None:
+        broken = self._with(Trouble.BROKEN)
+        if broken:
+            reason = broken[0].replica.reason
+            detail = "init" if reason.startswith("Init:") else ""
+            return _Verdict(
+                JobStatus.DEGRADED, reason.rpartition(":")[2], _told(broken), _earliest(broken), detail=detail
+            )
+        leaving = self._with(Trouble.LEAVING)
+        if leaving:
+            return self._leaving(leaving)
+        for trouble, status in (
+            (Trouble.GATED, JobStatus.QUEUED),
+            (Trouble.UNSCHEDULABLE, JobStatus.UNSCHEDULABLE),
+            (Trouble.FAILED, JobStatus.RESTARTING),
+            (Trouble.CRASHED, JobStatus.RESTARTING),
+        ):
+            found = self._with(trouble)
+            if found:
+                return _Verdict(status, found[0].replica.reason, _told(found), _earliest(found))
+        return None
+
+    def _leaving(self, leaving: list[PodFacts]) -> _Verdict:
+        since = _earliest(leaving)
+        reason, message = leaving[0].replica.reason, _told(leaving)
+        until = since + LEAVING_AFTER if since else None
+        if until and self.now >= until:
+            message += f" (for {_minutes(LEAVING_AFTER)} and longer: its node does not answer)"
+            return _Verdict(JobStatus.STALLED, "NodeLost", message, since)
+        return _Verdict(JobStatus.RESTARTING, reason, message, since, until)
+
+    def _under_way(self) -> _Verdict:
+        strange = sorted(each.kind for each in self.job.conditions if each.holds and each.kind not in KNOWN_CONDITIONS)
+        if strange:
+            return _Verdict(JobStatus.UNKNOWN, strange[0], f"the condition {strange[0]} is not known to this version")
+        restarting, running = self.job.holds("Restarting"), self.job.holds("Running")
+        if restarting:
+            return _Verdict(JobStatus.RESTARTING, _own_word(restarting.reason), restarting.message, restarting.since)
+        if running:
+            return self._running(running.since)
+        if self.job.holds("Created"):
+            return self._created()
+        return self._unseen()
+
+    def _running(self, since: datetime | None) -> _Verdict:
+        if self.pods is None:
+            message = "so the operator says; its pods may not be seen, and a crash loop would look the same"
+            return _Verdict(JobStatus.RUNNING, "", message, since)
+        if not self.pods:
+            message = "the operator says that it runs, and it has no pods"
+            return _Verdict(JobStatus.RESTARTING, "NoPods", message, since)
+        if len(self.pods) < len(self.job.pods) or not all(pod.is_up for pod in self.pods):
+            return self._starting()
+        return self._finished_unseen(since) or _Verdict(JobStatus.RUNNING, "", self._restarted(), since)
+
+    def _restarted(self) -> str:
+        pod = next((pod for pod in self.pods or () if pod.replica.restarts and pod.words), None)
+        return f"{pod.replica.name} was restarted {_times(pod.replica.restarts)}; {pod.words}" if pod else ""
+
+    def _finished_unseen(self, since: datetime | None) -> _Verdict | None:
+        """A master that has ended well, and an operator that does not say so."""
+        ended = next((pod.finished for pod in self.pods or () if pod.replica.name.endswith("-master-0")), None)
+        if ended is None:
+            return None
+        if self.now < ended + SILENT_AFTER:
+            return _Verdict(JobStatus.RUNNING, "", "", since, ended + SILENT_AFTER)
+        message = "its containers have ended well, and the training operator has not taken note"
+        return _Verdict(JobStatus.STALLED, "OperatorSilent", message, ended, detail="finished")
+
+    def _starting(self) -> _Verdict:
+        creating = self._with(Trouble.CREATING)
+        since = _earliest(creating)
+        if since is None:
+            return _Verdict(JobStatus.STARTING)
+        until = since + CREATING_AFTER
+        if self.now < until:
+            return _Verdict(JobStatus.STARTING, "", "", since, until)
+        message = f"{_told(creating)}; not created {_minutes(CREATING_AFTER)} after it got its node"
+        return _Verdict(JobStatus.STALLED, "ContainerCreating", message, since)
+
+    def _created(self) -> _Verdict:
+        if self.pods:
+            return self._starting()
+        # A job that waited in a queue is as old as it is: what counts is when it was let in.
+        seen = [each.since for each in self.job.conditions if each.kind in ("Created", "Suspended") and each.since]
+        begun = max(seen, default=self.job.created)
+        if self.pods is None or begun is None:
+            return _Verdict(JobStatus.PENDING)
+        until = begun + NO_PODS_AFTER
+        if self.now > until:
+            message = f"no pods {_minutes(self.now - begun)} after the operator took it up"
+            return _Verdict(JobStatus.STALLED, "NoPods", message, begun)
+        return _Verdict(JobStatus.PENDING, until=until)
+
+    def _unseen(self) -> _Verdict:
+        until = (self.job.created or self.now) + SILENT_AFTER
+        if self.now > until:
+            age = self.now - (self.job.created or self.now)
+            return _Verdict(JobStatus.STALLED, "OperatorSilent", f"no condition {_minutes(age)} after its creation")
+        return _Verdict(JobStatus.PENDING, until=until)
 
 
-def _ended(job: Json, conditions: dict[str, Json]) -> _Verdict | None:
-    if "Succeeded" in conditions:
-        return _from("Succeeded", conditions, JobStatus.SUCCEEDED)
-    if "Failed" in conditions:
-        return _from("Failed", conditions, JobStatus.FAILED)
-    if job["metadata"].get("deletionTimestamp"):
-        return JobStatus.STOPPING, "Deleted", "the job is being deleted", _moment(job["metadata"]["deletionTimestamp"])
-    return None
+def _own_word(reason: str) -> str:
+    """A reason that says more than the condition's type does: "PyTorchJobRunning" does not."""
+    return "" if reason.startswith("PyTorchJob") else reason
 
 
-def _under_way(
-    job: Json,
-    conditions: dict[str, Json],
-    pods: list[Json] | None,
-    replicas: tuple[ReplicaSnapshot, ...],
-    now: datetime,
-) -> _Verdict:
-    strange = sorted(set(conditions) - KNOWN_CONDITIONS)
-    if strange:
-        return JobStatus.UNKNOWN, strange[0], f"the condition {strange[0]} is not known to this version", None
-    if "Restarting" in conditions:
-        return _from("Restarting", conditions, JobStatus.RESTARTING)
-    if "Running" in conditions:
-        up = pods is None or all(each.phase in ("Running", "Succeeded") for each in replicas)
-        return _from("Running", conditions, JobStatus.RUNNING if up else JobStatus.STARTING)
-    age = now - (_moment(job["metadata"].get("creationTimestamp")) or now)
-    if not conditions:
-        if age > SILENT_AFTER:
-            return JobStatus.STALLED, "OperatorSilent", f"no condition {_minutes(age)} after its creation", None
-        return JobStatus.PENDING, "", "", None
-    if pods == [] and age > NO_PODS_AFTER:
-        return JobStatus.STALLED, "NoPods", f"no pods {_minutes(age)} after its creation", None
-    return (JobStatus.STARTING if replicas else JobStatus.PENDING), "", "", None
+def _told(pods: list[PodFacts]) -> str:
+    first = pods[0].replica
+    more = f" (and {len(pods) - 1} more of its pods)" if len(pods) > 1 else ""
+    return f"{first.name}: {first.message or first.reason}{more}"
 
 
-def _from(kind: str, conditions: dict[str, Json], status: JobStatus) -> _Verdict:
-    condition = conditions.get(kind, {})
-    own = condition.get("reason", "")
-    # "PyTorchJobRunning" says no more than the status does.
-    reason = "" if own == f"PyTorchJob{kind}" else own
-    message = "" if status in (JobStatus.RUNNING, JobStatus.SUCCEEDED) else condition.get("message", "")
-    return (
-        status,
-        reason or ("Suspended" if kind == "Suspended" else ""),
-        message,
-        _moment(condition.get("lastTransitionTime")),
-    )
-
-
-def _true_conditions(job: Json) -> dict[str, Json]:
-    listed: list[Json] = job.get("status", {}).get("conditions") or []
-    return {str(each.get("type")): each for each in listed if each.get("status") == "True"}
-
-
-def _replica(pod: Json) -> ReplicaSnapshot:
-    status: Json = pod.get("status", {})
-    containers: list[Json] = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    reason, message = _trouble(status, containers)
-    return ReplicaSnapshot(
-        name=pod["metadata"]["name"],
-        phase=status.get("phase", "Unknown"),
-        node=pod.get("spec", {}).get("nodeName", ""),
-        restarts=sum(int(each.get("restartCount", 0)) for each in containers),
-        reason=reason,
-        message=message,
-    )
-
-
-def _trouble(status: Json, containers: list[Json]) -> tuple[str, str]:
-    for each in containers:
-        waiting: Json = each.get("state", {}).get("waiting") or {}
-        if waiting.get("reason") in _BROKEN:
-            return str(waiting["reason"]), _last_words(each) or str(waiting.get("message", ""))
-    conditions: list[Json] = status.get("conditions") or []
-    for condition in conditions:
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return str(condition.get("reason", "")), str(condition.get("message", ""))
-    if status.get("phase") == "Failed":
-        ended = next((_last_words(each) for each in containers if _last_words(each)), "")
-        return str(status.get("reason") or "Failed"), ended or str(status.get("message", ""))
-    return "", ""
-
-
-def _last_words(container: Json) -> str:
-    for state in ("state", "lastState"):
-        ended: Json = container.get(state, {}).get("terminated") or {}
-        if ended.get("exitCode"):
-            return f"exit code {ended['exitCode']}: {ended.get('message') or ended.get('reason', '')}".rstrip(": ")
-    return ""
-
-
-def _is_broken(replica: ReplicaSnapshot) -> bool:
-    return replica.reason in _BROKEN
-
-
-def _next_step(status: JobStatus, reason: str) -> str:
-    if status in (JobStatus.DEGRADED, JobStatus.UNSCHEDULABLE, JobStatus.QUEUED, JobStatus.STALLED):
-        fallback = _NEXT_STEPS["ImagePullBackOff"] if "Image" in reason else _NEXT_STEPS["CrashLoopBackOff"]
-        return _NEXT_STEPS.get(reason, fallback)
-    if status is JobStatus.FAILED:
-        return "Mend what the message names, then submit plan.again()."
-    return ""
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
+def _earliest(pods: list[PodFacts]) -> datetime | None:
+    return min((pod.since for pod in pods if pod.since), default=None)
 
 
 def _minutes(age: timedelta) -> str:
     return f"{age.total_seconds() / 60:.0f} minutes"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

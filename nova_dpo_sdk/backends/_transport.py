@@ -14,11 +14,13 @@ from urllib.request import getproxies, proxy_bypass
 from nova_dpo_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import urllib3
 
 _CONNECTIONS = 10
+_CHUNK = 64 * 1024
+_LONGEST_LINE = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,67 @@ class NoAnswerError(Exception):
         self.connected = connected
         self.may_help = may_help
         super().__init__(message)
+
+
+class Stream:
+    """An HTTP answer that is read while it comes.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Its headers, by lower-case name.
+    """
+
+    def __init__(self, answer: urllib3.BaseHTTPResponse, told: Callable[[Exception], NoAnswerError]) -> None:
+        self.status = answer.status
+        self.headers = {name.lower(): value for name, value in answer.headers.items()}
+        self._answer = answer
+        self._told = told
+
+    def lines(self) -> Iterator[bytes]:
+        """Every whole line as soon as it is there, without its end; a last line without an end is dropped.
+
+        Raises:
+            NoAnswerError: The connection broke, or nothing came for too long.
+        """
+        from urllib3.exceptions import HTTPError
+
+        held = b""
+        try:
+            for chunk in self._answer.stream(_CHUNK, decode_content=True):
+                *whole, held = (held + chunk).split(b"\n")
+                yield from (line for line in whole if line)
+                if len(held) > _LONGEST_LINE:
+                    raise NoAnswerError("a line of the answer did not end.", connected=True)
+        except HTTPError as error:
+            raise self._told(error) from error
+
+    def read(self) -> bytes:
+        """All that is left of it.
+
+        Raises:
+            NoAnswerError: The connection broke, or nothing came for too long.
+        """
+        from urllib3.exceptions import HTTPError
+
+        try:
+            return self._answer.read(decode_content=True)
+        except HTTPError as error:
+            raise self._told(error) from error
+
+    def close(self) -> None:
+        """Give the answer up, for the thread that reads it."""
+        self._answer.close()
+
+    def interrupt(self) -> None:
+        """Make whoever reads it stop; may be called from another thread."""
+        connection: Any = self._answer.connection
+        sock: Any = getattr(connection, "sock", None)
+        if sock is not None:
+            try:
+                # The plain method: SSLSocket's own would take the TLS state away from the thread that reads.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except OSError:
+                return
 
 
 class Transport:
@@ -113,6 +176,35 @@ class Transport:
             raise self._told(error) from error
         lowered = {name.lower(): value for name, value in answer.headers.items()}
         return Answer(answer.status, lowered, answer.data)
+
+    def open(self, path: str, *, headers: Mapping[str, str], silence: float) -> Stream:
+        """Send one GET request once, and hand over its answer while it still comes.
+
+        Args:
+            path: Path and query, beginning with a slash.
+            headers: Headers to send.
+            silence: Seconds without a byte after which the answer is given up.
+
+        Raises:
+            NoAnswerError: No answer began.
+            ConfigurationError: The certificate authority or the proxy setting cannot be used.
+        """
+        import urllib3
+
+        timeout = urllib3.Timeout(connect=self._connect_timeout, read=silence)
+        try:
+            answer = self._opened().urlopen(
+                "GET",
+                self.endpoint + path,
+                headers=dict(headers),
+                timeout=timeout,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise self._told(error) from error
+        return Stream(answer, self._told)
 
     def close(self) -> None:
         """Close the connections that are kept open; the next request opens new ones."""

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from nova_dpo_sdk.aws import AWS, S3Uri
 from nova_dpo_sdk.backends import _manifests as manifests
 from nova_dpo_sdk.backends._contract import JobRef, JobSnapshot, JobStatus
+from nova_dpo_sdk.backends._follow import Follower
 from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, PODS, PYTORCHJOBS, KubernetesAPI
+from nova_dpo_sdk.backends._look import find
 from nova_dpo_sdk.backends._manifest import absolute, find_manifest
 from nova_dpo_sdk.backends._plan import LABEL_DIGEST, Plan
-from nova_dpo_sdk.backends._status import fold, gone
-from nova_dpo_sdk.catalog import Catalog, Platform
+from nova_dpo_sdk.backends._status import fold, gone, judge
+from nova_dpo_sdk.catalog import Catalog, Platform, Technique
 from nova_dpo_sdk.errors import (
     ClusterError,
     ConfigurationError,
@@ -26,13 +28,15 @@ from nova_dpo_sdk.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     import boto3
 
     from nova_dpo_sdk._time import Clock
     from nova_dpo_sdk.aws import HyperPodCluster
+    from nova_dpo_sdk.backends._contract import LogWish
+    from nova_dpo_sdk.backends._logs import LogLines
     from nova_dpo_sdk.backends._preflight import Preflight
     from nova_dpo_sdk.recipes import Recipe
 
@@ -351,9 +355,8 @@ class HyperPodBackend:
         snapshot = self._fold(self.ref(plan.name), existing)
         again = "submit plan.again(), its next attempt under its own name"
         if snapshot.status is JobStatus.FAILED:
-            message = (
-                f"This very run was submitted before as {plan.name} and failed: {snapshot} To try it again, {again}."
-            )
+            seen = snapshot.summary
+            message = f"This very run was submitted before as {plan.name} and failed: {seen} To try it again, {again}."
             raise JobFailedError(message, ref=str(self.ref(plan.name)), snapshot=snapshot)
         if snapshot.status is JobStatus.STOPPING:
             message = (
@@ -369,6 +372,40 @@ class HyperPodBackend:
         self._mine(ref)
         job = self.api().get_or_none(PYTORCHJOBS, self.namespace, ref.name)
         return gone(str(ref), self.clock.now()) if job is None else self._fold(ref, job)
+
+    def find_jobs(
+        self, name: str | None = None, technique: Technique | None = None, since: datetime | None = None
+    ) -> list[JobSnapshot]:
+        """Look at every job of this namespace that this package has made: one list of jobs, one of pods.
+
+        Without the right to list pods they are told from the jobs alone.
+        """
+        chosen = {manifests.NAME_LABEL: name, manifests.TECHNIQUE_LABEL: str(technique).lower() if technique else None}
+        terms = [manifests.DIGEST_LABEL, *(f"{key}={value}" for key, value in chosen.items() if value)]
+        jobs, pods = find(self.api(), self.namespace, ",".join(terms))
+        now = self.clock.now()
+        found = [
+            judge(str(self.ref(job.name)), job, None if pods is None else pods.get(job.name, []), now)[0]
+            for job in jobs
+            if since is None or (job.created is not None and job.created >= since.replace(microsecond=0))
+        ]
+        return sorted(found, key=lambda each: (each.created_at or now, each.ref), reverse=True)
+
+    def follow(self, refs: Iterable[JobRef], *, interval: float, timeout: float) -> Iterator[JobSnapshot]:
+        """Look at many jobs together; see `Follower`."""
+        asked = list(refs)
+        for ref in asked:
+            self._mine(ref)
+        follower = Follower(
+            self.api(),
+            self.namespace,
+            [ref.name for ref in asked],
+            ref_of=lambda name: str(self.ref(name)),
+            clock=self.clock,
+            interval=interval,
+            timeout=timeout,
+        )
+        return follower.snapshots()
 
     def _fold(self, ref: JobRef, job: dict[str, Any]) -> JobSnapshot:
         return fold(str(ref), job, self._pods(job), self.clock.now())
@@ -395,6 +432,28 @@ class HyperPodBackend:
                 raise
             return None
         return [pod for pod in pods if pod is not None]
+
+    def observe(self, ref: JobRef) -> tuple[dict[str, Any] | None, list[dict[str, Any]] | None]:
+        """The job and its pods as the API server has them; None for a job that is gone, or pods that are not shown."""
+        self._mine(ref)
+        job = self.api().get_or_none(PYTORCHJOBS, self.namespace, ref.name)
+        return job, (self._pods(job) if job is not None else [])
+
+    def logs(self, ref: JobRef, wish: LogWish) -> LogLines:
+        """A job's log lines: from CloudWatch by the nodes that its pods ran on, and what else there is.
+
+        When its pods are gone, lines that mention the job are searched for. Pods are asked for their own logs where
+        the cluster has no restricted instance group, or no log group.
+
+        Raises:
+            NotFoundError: There is neither a log group nor a pod log that may be read.
+            AccessDeniedError: The log group may not be read; names the IAM actions.
+            JobNotFinishedError: The job is too young to have lines.
+        """
+        from nova_dpo_sdk.backends._hyperpod_logs import open_logs
+
+        self._mine(ref)
+        return open_logs(self, ref, wish)
 
     def cancel(self, ref: JobRef) -> None:
         """Delete the job and its ConfigMap; nothing happens when they are gone already."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 from nova_dpo_sdk._time import FakeClock
 
 from ._agenda import Script
+from ._api_faults import API_FAULTS
 from ._cloud import LocalCloud
 from ._connection import LocalConnection
+from ._job_faults import JOB_FAULTS
 from ._machines import InstanceGroup
 from ._requests import Request
 from ._roles import ROLES, Grant, Role
 
 __all__ = [
+    "API_FAULTS",
+    "JOB_FAULTS",
     "ROLES",
     "FakeClock",
     "Grant",

@@ -20,18 +20,22 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from ._faults import Fault, Faults
+    from ._logs import LocalLogs
     from ._machines import Cluster
     from ._s3 import S3Rules
+    from ._training_front import TrainingFront
 
 _Answer = tuple[str, list[tuple[str, str]], bytes]
 
 
 class AWSFront:
-    """Answers SageMaker's and EKS's DescribeCluster itself, holds S3 to its rules, and asks moto for the rest.
+    """Answers for the cluster and its log group itself, holds S3 to its rules, and asks moto for the rest.
 
     Args:
         cluster: The cluster that exists.
         s3: S3's rules.
+        logs: The cluster's log group.
+        training: The training jobs, and what a client asks around them.
         account: The account of the caller.
         eks: Gives the endpoint and the CA's PEM of the Kubernetes API.
         lock: Held while a request is answered: so two conditional writes never both succeed.
@@ -45,6 +49,8 @@ class AWSFront:
         self,
         cluster: Cluster,
         s3: S3Rules,
+        logs: LocalLogs,
+        training: TrainingFront,
         *,
         account: str,
         eks: Callable[[], tuple[str, str]],
@@ -56,6 +62,8 @@ class AWSFront:
     ) -> None:
         self._cluster = cluster
         self._s3 = s3
+        self._logs = logs
+        self._training = training
         self._account = account
         self._eks = eks
         self._lock = lock
@@ -87,7 +95,9 @@ class AWSFront:
 
     def _answer(self, call: AWSCall, request: Request, environ: WSGIEnvironment, body: bytes) -> _Answer:
         fault = self._faults.strike(request, after=False)
-        if fault is not None:
+        if fault is not None and fault.delay:
+            self._faults.wait(fault)
+        elif fault is not None:
             return _struck(fault, call)
         with self._lock:
             self._advance()
@@ -103,6 +113,12 @@ class AWSFront:
             return _json(self._describe_hyperpod(call))
         if (call.service, call.operation) == ("eks", "DescribeCluster"):
             return _json(self._describe_eks(call))
+        about_logs = self._logs.answer(call.operation, body) if call.service == "logs" else None
+        if about_logs is not None:
+            return _json(about_logs)
+        about_jobs = self._training.answer(call, body)
+        if about_jobs is not None:
+            return _plain(*about_jobs)
         if call.service != "s3":
             return self._ask_moto(environ)
         headers = {
@@ -173,5 +189,8 @@ def _struck(fault: Fault, call: AWSCall) -> _Answer:
 
 
 def _json(body: dict[str, Any]) -> _Answer:
-    headers = [("Content-Type", "application/json"), ("x-amzn-RequestId", "local")]
-    return f"200 {HTTPStatus.OK.phrase}", headers, json.dumps(body).encode()
+    return _plain("application/json", json.dumps(body).encode())
+
+
+def _plain(media: str, body: bytes) -> _Answer:
+    return f"200 {HTTPStatus.OK.phrase}", [("Content-Type", media), ("x-amzn-RequestId", "local")], body

@@ -82,7 +82,7 @@ def write_refusal(call: AWSCall, refusal: AWSRefusal) -> tuple[str, list[tuple[s
     headers = [("x-amzn-RequestId", request_id), ("x-amz-request-id", request_id), *refusal.headers.items()]
     if call.service == "s3":
         media, body = "application/xml", _s3_error(call, refusal, request_id)
-    elif call.service == "sts":
+    elif call.service in ("sts", "iam"):
         media, body = "text/xml", _query_error(refusal, request_id)
     else:
         media = "application/json" if call.service == "eks" else "application/x-amz-json-1.1"
@@ -103,7 +103,7 @@ def _scope(environ: WSGIEnvironment, query: str) -> tuple[str, str]:
 def _named(body: bytes) -> str:
     try:
         given: Any = json.loads(body)
-        return str(given.get("ClusterName", ""))
+        return str(given.get("ClusterName") or given.get("TrainingJobName") or given.get("logGroupName") or "")
     except (ValueError, AttributeError):
         return ""
 

@@ -10,19 +10,27 @@ from nova_dpo_sdk._time import SystemClock
 from nova_dpo_sdk.errors import ConfigurationError
 
 from ._agenda import Agenda, Script
+from ._api_faults import API_FAULTS, script_api_fault
 from ._aws import AWSFront
 from ._buckets import Buckets
 from ._connection import LocalConnection
 from ._container import NovaContainer
 from ._faults import Faults
+from ._job_faults import JOB_FAULTS
 from ._kubernetes import KubernetesAPI, mapped
+from ._logs import LocalLogs
 from ._machines import Cluster, InstanceGroup, default_groups
+from ._narration import Narrator
 from ._roles import Role, role_of
 from ._s3 import S3Rules
 from ._server import LoopbackServer
 from ._store import ObjectStore
 from ._token import LOCAL_KEYS
 from ._trainer import furnish, wind_up
+from ._training_front import TrainingFront
+from ._training_jobs import LocalTrainingJobs
+from ._training_output import TrainingLogs, TrainingOutput
+from ._watch import History
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
 
     from nova_dpo_sdk._time import Clock
     from nova_dpo_sdk.backends.hyperpod import HyperPodBackend
+    from nova_dpo_sdk.backends.training_jobs import TrainingJobBackend
 
     from ._requests import Request
     from ._session import LocalSession
@@ -94,8 +103,17 @@ class LocalCloud:
         self._lock = threading.RLock()
         self._buckets = Buckets()
         nova = NovaContainer(self._buckets, region=region, account=account, escrow=self.cluster.escrow)
-        self.trainer = wind_up(self.store, Agenda(), self.script, nova)
+        self.logs = LocalLogs(self.cluster, self.clock.now)
+        """The cluster's log group; `logs.late(90)` lets lines arrive late."""
+        self._narrator = Narrator(self.store, self.logs)
+        self.trainer = wind_up(self.store, Agenda(), self.script, nova, self._narrator)
         """Operator, scheduler, kubelets and garbage collector."""
+        self.history = History(self.store)
+        """What changed in the cluster, for watches."""
+        self.training_logs = TrainingLogs(self.cluster, self.clock.now)
+        """The log group of all training jobs; `training_logs.late(90)` lets lines arrive late."""
+        self.training = self._training()
+        """The training jobs: their quotas and roles, and failures to come, such as `training.capacity_error()`."""
         self._access = mapped(LOCAL_KEYS, cluster=self.cluster.eks_name, account=account, role=role)
         self._running: tuple[LocalConnection, LoopbackServer, LoopbackServer] | None = None
         self._used = False
@@ -152,6 +170,8 @@ class LocalCloud:
             return
         _, aws, kubernetes = self._running
         self._running = None
+        self.history.close()
+        self.faults.close()
         aws.stop()
         kubernetes.stop()
         self._buckets.remove_all()
@@ -227,6 +247,10 @@ class LocalCloud:
         """A HyperPod backend on this cloud's cluster; `options` replace or add to the cloud's own arguments."""
         return self.connection().hyperpod(**options)
 
+    def training_jobs(self, **options: Any) -> TrainingJobBackend:
+        """A backend of training jobs on this cloud; `options` replace or add to the cloud's own arguments."""
+        return self.connection().training_jobs(**options)
+
     def add_bucket(self, name: str, *, region: str | None = None, account: str | None = None) -> None:
         """Make one more bucket, in another Region or account if so asked.
 
@@ -236,21 +260,68 @@ class LocalCloud:
         self.connection()
         self._buckets.create(name, region=region or self.region, account=account or self.account)
 
+    def script_fault(
+        self,
+        name: str,
+        *,
+        job: str = "*",
+        after: float = 5.0,
+        lasts: float | None = None,
+        times: int | None = None,
+        message: str = "",
+    ) -> None:
+        """Let something go wrong, in one line: with jobs (`JOB_FAULTS`) or with the API (`API_FAULTS`).
+
+        Args:
+            name: Which fault.
+            job: Pattern of the names of the jobs that it meets, such as `support-*`.
+            after: Seconds from a job's start until it begins, for `preempted` and `node-loss`.
+            lasts: Seconds until it is over; never when left out, or a minute where it must end. For `slow`: how long
+                an answer takes, in real seconds.
+            times: How often it strikes: each job for crashes, requests for faults of the API.
+            message: What the container says when it crashes.
+
+        Raises:
+            ConfigurationError: No fault has this name.
+        """
+        if name in API_FAULTS:
+            script_api_fault(self.faults, self.history, self._access, name, times=times or 1, lasts=lasts or 1.0)
+            return
+        if name not in JOB_FAULTS:
+            raise ConfigurationError(f"No fault is called {name!r}; there are {', '.join([*JOB_FAULTS, *API_FAULTS])}.")
+        with self._lock:
+            self.trainer.faults.plan(name, job=job, after=after, lasts=lasts, times=times, message=message)
+
     def advance(self) -> None:
         """Bring the cluster up to the present moment, as every request does."""
         with self._lock:
             self.trainer.advance(self.clock.now())
 
+    def _training(self) -> LocalTrainingJobs:
+        region, account, escrow = self.region, self.account, self.cluster.training_escrow
+        return LocalTrainingJobs(
+            region,
+            account,
+            agenda=self.trainer.agenda,
+            script=self.script,
+            container=NovaContainer(self._buckets, region=region, account=account, escrow=escrow),
+            output=TrainingOutput(self._buckets, escrow, self.training_logs),
+            now=self.clock.now,
+        )
+
     def _furnish(self) -> None:
         now = self.clock.now()
         self._buckets.create(self.bucket, region=self.region, account=self.account)
-        self._buckets.create(self.cluster.escrow, region=self.region, account=self.account)
+        for escrow in (self.cluster.escrow, self.cluster.training_escrow):
+            self._buckets.create(escrow, region=self.region, account=self.account)
         furnish(self.store, self.cluster, self.namespaces, now)
 
     def _front(self, ca_pem: str) -> AWSFront:
         return AWSFront(
             self.cluster,
-            S3Rules(self._buckets, self.account, self.cluster.escrow),
+            S3Rules(self._buckets, self.account, self.cluster.escrow, self.cluster.training_escrow),
+            self.logs,
+            TrainingFront(self.training, self.training_logs),
             account=self.account,
             eks=lambda: (self.kubernetes_endpoint, ca_pem),
             lock=self._lock,
@@ -268,6 +339,9 @@ class LocalCloud:
             now=self.clock.now,
             advance=self.advance,
             faults=self.faults,
+            history=self.history,
+            admit=self.trainer.faults.admit,
+            pod_log=self._narrator.pod_log,
             log=self.requests.append,
         )
 

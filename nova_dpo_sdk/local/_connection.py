@@ -12,6 +12,7 @@ from ._token import LOCAL_KEYS, sign_token
 if TYPE_CHECKING:
     from nova_dpo_sdk._time import Clock
     from nova_dpo_sdk.backends.hyperpod import HyperPodBackend
+    from nova_dpo_sdk.backends.training_jobs import TrainingJobBackend
 
     from ._session import LocalSession
 
@@ -78,3 +79,23 @@ class LocalConnection:
             "clock": self.clock,
         }
         return HyperPodBackend(**(own | options))
+
+    def training_jobs(self, **options: Any) -> TrainingJobBackend:
+        """A backend of SageMaker Training Jobs on this cloud.
+
+        Args:
+            options: Arguments of `TrainingJobBackend` that replace or add to the cloud's own.
+
+        Returns:
+            The real backend, with this cloud's session and clock.
+        """
+        from nova_dpo_sdk.backends.training_jobs import TrainingJobBackend
+
+        own: dict[str, Any] = {
+            "role": f"arn:aws:iam::{self.account}:role/nova-execution",
+            "instance_type": "ml.p5.48xlarge",
+            "session": self.session(),
+            "region": self.region,
+            "clock": self.clock,
+        }
+        return TrainingJobBackend(**(own | options))

@@ -112,8 +112,55 @@ class NovaContainer:
         self._check_data(str(run.get("data_s3_path")), training)
         return training
 
-    def save(self, training: Training, now: datetime) -> None:
+    def check_channels(self, request: Json) -> None:
+        """Find every input of a training job, as SageMaker does before the container begins.
+
+        Raises:
+            ContainerError: A channel's object does not exist, or is in another account or Region.
+        """
+        for name, uri in _channels(request).items():
+            bucket, key = _s3(uri, name)
+            self._check_access(bucket, name)
+            if self._buckets.read(bucket, key) is None:
+                raise ContainerError(f"NoSuchKey: {uri} of channel {name}")
+
+    def prepare_training_job(self, request: Json) -> Training:
+        """Read and check everything of a training job, as its container does when it begins.
+
+        Args:
+            request: The CreateTrainingJob request.
+
+        Raises:
+            ContainerError: Something is wrong with recipe, image, hyperparameters, data or starting point.
+        """
+        channels = _channels(request)
+        bucket, key = _s3(channels.get("recipe"), "channel recipe")
+        text = self._buckets.read(bucket, key)
+        recipe = _read_recipe(None if text is None else text.decode())
+        run = _section(recipe, "run")
+        _check_request(run, request)
+        training = Training(
+            job=str(request["TrainingJobName"]),
+            model_type=str(run.get("model_type")),
+            technique="DPO" if _model(recipe).get("dpo_cfg") is not None else "SFT",
+            tuning=_tuning(recipe),
+            output=_s3(request["OutputDataConfig"]["S3OutputPath"], "S3OutputPath"),
+        )
+        _check_tag(str(request["AlgorithmSpecification"].get("TrainingImage")), training, "TJ")
+        _check_numbers(recipe, training.technique)
+        if "SourceModelPackageArn" not in (request.get("ModelPackageConfig") or {}):
+            self._check_start(str(run.get("model_name_or_path")), training)
+        for name in channels.keys() - {"recipe"}:
+            self._check_data(channels[name], training)
+        return training
+
+    def save(self, training: Training, now: datetime, *, shape: str = "") -> None:
         """Write the checkpoint into escrow, and the manifest beside the run's output.
+
+        Args:
+            training: What was trained.
+            now: The present moment.
+            shape: What is wrong with the manifest: `missing`, `relative`, `broken` or `other-key`.
 
         Raises:
             ContainerError: The bucket for output is gone.
@@ -129,9 +176,11 @@ class NovaContainer:
         bucket, prefix = training.output
         if self._buckets.find(bucket) is None:
             raise ContainerError(f"output_s3_path: bucket {bucket} does not exist")
-        manifest = {"checkpoint_s3_bucket": f"s3://{self._escrow}/{where}"}
+        named = "checkpoint_s3_path" if shape == "other-key" else "checkpoint_s3_bucket"
+        manifest = json.dumps({named: where if shape == "relative" else f"s3://{self._escrow}/{where}"})
         key = "/".join(part for part in (prefix, training.job, "manifest.json") if part)
-        self._buckets.write(bucket, key, json.dumps(manifest).encode(), now)
+        if shape != "missing":
+            self._buckets.write(bucket, key, manifest[: 20 if shape == "broken" else None].encode(), now)
 
     def _check_pod(self, pod: Json) -> None:
         container: Json = pod["spec"]["containers"][0]
@@ -243,10 +292,35 @@ def _check_run(run: Json, pods: list[Json]) -> None:
         raise ContainerError(f"run.model_type {run.get('model_type')!r} is not known")
 
 
+def _channels(request: Json) -> dict[str, str]:
+    """Where every channel of a training job points."""
+    channels: list[Json] = request.get("InputDataConfig") or []
+    return {str(each["ChannelName"]): str(each["DataSource"]["S3DataSource"]["S3Uri"]) for each in channels}
+
+
+def _check_request(run: Json, request: Json) -> None:
+    given: Json = request.get("HyperParameters") or {}
+    if given.get("sagemaker_recipe_local_path") != "/opt/ml/input/data/recipe/recipe.yaml":
+        raise ContainerError("hyperparameters: sagemaker_recipe_local_path names no recipe")
+    if run.get("model_type") not in _BASES:
+        raise ContainerError(f"run.model_type {run.get('model_type')!r} is not known")
+    path = str(run.get("model_name_or_path"))
+    key = "base_model_location" if path.startswith("s3://") else "base_model"
+    if not path.startswith("arn:") and given.get(key) != path:
+        raise ContainerError(f"hyperparameters: {key} is {given.get(key)!r}, but the recipe says {path!r}")
+    count = request["ResourceConfig"]["InstanceCount"]
+    if run.get("replicas") != count:
+        raise ContainerError(f"run.replicas is {run.get('replicas')!r}, but {count} instances run")
+
+
 def _check_image(pod: Json, training: Training) -> None:
-    tag = str(pod["spec"]["containers"][0]["image"]).rpartition(":")[2]
+    _check_tag(str(pod["spec"]["containers"][0]["image"]), training, "HP")
+
+
+def _check_tag(image: str, training: Training, platform: str) -> None:
+    tag = image.rpartition(":")[2]
     version = "V2-" if training.model_type == _NOVA_2 else ""
-    wanted = f"SM-HP-{training.technique}-{version}latest"
+    wanted = f"SM-{platform}-{training.technique}-{version}latest"
     if tag != wanted:
         raise ContainerError(f"image {tag} cannot run this {training.technique} recipe; {wanted} can")
 

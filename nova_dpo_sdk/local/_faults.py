@@ -41,6 +41,7 @@ class Fault:
         answer: The error to give; None to close the connection without an answer.
         after: Whether the request is carried out first, and only its answer lost.
         times: How many requests it still meets.
+        delay: Seconds of real time after which the request is carried out as if nothing had been.
     """
 
     operation: str
@@ -49,6 +50,7 @@ class Fault:
     answer: Answer | None
     after: bool
     times: int
+    delay: float = 0.0
 
     def meets(self, request: Request, *, after: bool) -> bool:
         """Whether it strikes this request now."""
@@ -67,6 +69,7 @@ class Faults:
     def __init__(self) -> None:
         self._planned: list[Fault] = []
         self._lock = threading.Lock()
+        self._over = threading.Event()
 
     def answer(
         self,
@@ -116,6 +119,29 @@ class Faults:
             The fault.
         """
         return self._plan(Fault(operation, target, service, None, after, times))
+
+    def slow(self, operation: str, seconds: float, *, target: str = "*", service: str = "*", times: int = 1) -> Fault:
+        """Let the next matching requests wait before they are carried out.
+
+        Args:
+            operation: Pattern of operations.
+            seconds: Seconds of real time, whatever the cloud's clock says: a socket waits in no other.
+            target: Pattern of targets.
+            service: Pattern of services.
+            times: How many requests are met.
+
+        Returns:
+            The fault.
+        """
+        return self._plan(Fault(operation, target, service, None, after=False, times=times, delay=seconds))
+
+    def wait(self, fault: Fault) -> None:
+        """Let a slow answer's time pass, or the cloud stop."""
+        self._over.wait(fault.delay)
+
+    def close(self) -> None:
+        """Let nobody wait any more: the cloud stops."""
+        self._over.set()
 
     def clear(self) -> None:
         """Plan nothing any more."""

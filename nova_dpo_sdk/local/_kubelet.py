@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._container import ContainerError
+from ._narration import STEPS
 from ._resources import CONFIGMAPS, PODS, Kind
 from ._store import stamp
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from ._agenda import Agenda, Script
     from ._container import NovaContainer, Training
+    from ._job_faults import JobFaults
+    from ._narration import Narrator
     from ._store import ObjectStore
 
 Json = dict[str, Any]
@@ -35,13 +39,25 @@ class Kubelets:
         agenda: When things happen.
         script: How long they take.
         nova: What the containers do.
+        narrator: Lets them print.
+        faults: What goes wrong with jobs, on request.
     """
 
-    def __init__(self, store: ObjectStore, agenda: Agenda, script: Script, nova: NovaContainer) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        agenda: Agenda,
+        script: Script,
+        nova: NovaContainer,
+        narrator: Narrator,
+        faults: JobFaults,
+    ) -> None:
         self._store = store
         self._agenda = agenda
         self._script = script
         self._nova = nova
+        self._narrator = narrator
+        self._faults = faults
         self._known: set[str] = set()
         self._groups: dict[tuple[str, str], set[str]] = {}
         store.listeners.append(self._notice)
@@ -80,8 +96,45 @@ class Kubelets:
         elif problem is not None:
             group, message = problem
             self._wait(pod, group, {"reason": "ImagePullBackOff", "message": message}, now)
-        else:
+        elif not self._kept_from_starting(pod, now):
             self._run(pod, now)
+
+    def _kept_from_starting(self, pod: Json, now: datetime) -> bool:
+        """Whether a fault that was asked for keeps the containers from being started; tries again until it is over."""
+        job = _group_key(pod)[1]
+        pull = self._faults.active("image-pull", job, now)
+        if pull is not None:
+            message = f'Back-off pulling image "{pod["spec"]["containers"][0]["image"]}"'
+            self._wait(pod, "containers", {"reason": "ImagePullBackOff", "message": message}, now)
+            later, end = now + timedelta(seconds=_FIRST_BACKOFF), self._faults.end(pull, pull.begun[job])
+            self._start_later(pod, later if end is None else min(later, end))
+            return True
+        crash = self._faults.strikes("init-crash", f"{job}", now) if pod["spec"].get("initContainers") else None
+        if crash is not None:
+            self._crash_init(pod, crash.message, now)
+        return crash is not None
+
+    def _crash_init(self, pod: Json, message: str, now: datetime) -> None:
+        before: list[Json] = pod["status"].get("initContainerStatuses", [])
+        restarts = before[0]["restartCount"] + 1 if before else 0
+        pause = _backoff(restarts + 1)
+        ended: Json = {"exitCode": 1, "reason": "Error", "message": message, "finishedAt": stamp(now)}
+        first: Json = pod["spec"]["initContainers"][0]
+        told = f"back-off {pause}s restarting failed container={first['name']} pod={pod['metadata']['name']}"
+        waiting: Json = {"waiting": {"reason": "CrashLoopBackOff", "message": told}}
+        status = copy.deepcopy(pod["status"])
+        status.setdefault("startTime", stamp(now))
+        status["initContainerStatuses"] = [
+            _container_status(each, waiting, restarts=restarts, last={"terminated": ended})
+            for each in pod["spec"]["initContainers"]
+        ]
+        initializing: Json = {"waiting": {"reason": "PodInitializing"}}
+        status["containerStatuses"] = [
+            _container_status(each, initializing, restarts=0) for each in pod["spec"]["containers"]
+        ]
+        _set_ready(status, now, ready=False, reason="ContainersNotReady")
+        self._write(pod, status, now)
+        self._start_later(pod, now + timedelta(seconds=pause))
 
     def _lacks_configmap(self, pod: Json) -> bool:
         sources: list[Json] = [each.get("configMap", {}) for each in pod["spec"].get("volumes", [])]
@@ -145,6 +198,10 @@ class Kubelets:
         group = self._same_group(meta, state)
         if group is None:
             return
+        crash = self._faults.strikes("crash-loop", _group_key(group[0])[1], now)
+        if crash is not None:
+            self._crash_all(group, crash.message, now)
+            return
         try:
             training = self._nova.prepare(group, self._config(group[0]))
         except ContainerError as error:
@@ -152,8 +209,22 @@ class Kubelets:
             return
         end = now + self._seconds(self._script.training)
         written = max(now, end - self._seconds(self._script.manifest))
+        self._narrator.begin(group, training, now)
+        self._plan_lines(meta, state, training, now, written)
         self._agenda.at(written, lambda at: self._save(meta, state, training, at))
+        self._agenda.at(end, lambda at: self._narrator.end(self._same_group(meta, state) or [], training, at))
         self._agenda.at(end, lambda at: self._end(meta, state, at))
+
+    def _plan_lines(
+        self, meta: Json, state: frozenset[tuple[str, int]], training: Training, begin: datetime, end: datetime
+    ) -> None:
+        def tell(number: int, at: datetime) -> None:
+            group = self._same_group(meta, state)
+            if group is not None:
+                self._narrator.step(group, training, number, at)
+
+        for number in range(1, STEPS + 1):
+            self._agenda.at(begin + (end - begin) * number / STEPS, partial(tell, number))
 
     def _config(self, pod: Json) -> str | None:
         mounted = {
@@ -172,8 +243,13 @@ class Kubelets:
         group = self._same_group(meta, state)
         if group is None:
             return
+        fault = self._faults.manifest(training.job)
+        if fault is not None and fault.name == "manifest-late":
+            end = now + self._seconds(self._script.manifest) + self._faults.delay(fault)
+            self._agenda.at(end, lambda at: self._nova.save(training, at))
+            return
         try:
-            self._nova.save(training, now)
+            self._nova.save(training, now, shape=fault.name.partition("-")[2] if fault else "")
         except ContainerError as error:
             self._crash_all(group, str(error), now)
 
@@ -192,6 +268,7 @@ class Kubelets:
             self._crash(pod, message, now)
 
     def _crash(self, pod: Json, message: str, now: datetime) -> None:
+        self._narrator.say(pod, f"ERROR: {message}", now)
         status = copy.deepcopy(pod["status"])
         ended: Json = {"exitCode": 1, "reason": "Error", "message": message, "finishedAt": stamp(now)}
         restarts: int = status["containerStatuses"][0]["restartCount"]
@@ -266,6 +343,8 @@ def _group_key(pod: Json) -> tuple[str, str]:
 
 def _is_running(pod: Json) -> bool:
     statuses: list[Json] = pod["status"].get("containerStatuses", [])
+    if "deletionTimestamp" in pod["metadata"]:
+        return False
     return pod["status"].get("phase") == "Running" and all("running" in each["state"] for each in statuses)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ from ._roles import Role, role_of
 from ._selectors import field_selector, label_selector
 from ._server import HangUp
 from ._tables import asks_for_table, table
-from ._token import Keys, TokenRefusedError, check_token
+from ._token import Keys, TokenRefusedError, check_token, signed_at
+from ._watch import Watch
 
 if TYPE_CHECKING:
     import threading
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
     from ._calls import Call
     from ._faults import Faults
+    from ._resources import Kind
     from ._store import ObjectStore
+    from ._watch import History
 
 Json = dict[str, Any]
 
@@ -42,6 +46,7 @@ class Reply:
     code: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+    stream: Iterable[bytes] | None = None
 
 
 @dataclass
@@ -59,13 +64,29 @@ class Access:
     cluster: str
     user: str
     role: Role
+    seen: set[str] = field(default_factory=set[str], repr=False)
+    refused: set[str] = field(default_factory=set[str], repr=False)
+
+    def expire(self) -> None:
+        """Refuse every token that was used so far."""
+        self.refused |= self.seen
+
+    def is_refused(self, token: str, now: datetime) -> bool:
+        """Whether this token was made to expire."""
+        self.seen.add(token)
+        if token not in self.refused:
+            return False
+        if now - signed_at(token) < timedelta(seconds=2):
+            # Signed anew within the same second it would be the same token: refused once is enough.
+            self.refused.discard(token)
+        return True
 
 
 class KubernetesAPI:
     """Answers requests from an object store, as an API server of version 1.33 does.
 
     Served: get, list (selectors, limit and continue, Table), create, update and delete, the status of PyTorchJobs, and
-    SelfSubjectAccessReview. Not served: watch, patch, deletecollection; pages of one list are not one snapshot.
+    SelfSubjectAccessReview, and watch. Not served: patch, deletecollection; pages of one list are not one snapshot.
 
     Args:
         store: The objects.
@@ -74,6 +95,9 @@ class KubernetesAPI:
         now: Tells the time.
         advance: Called before each answer, so that controllers and trainer catch up with the time.
         faults: Faults that are planned.
+        history: What changed, for watches.
+        admit: Changes new objects as the cluster's webhooks do.
+        pod_log: Answers requests for a pod's log.
         log: Takes down every request.
     """
 
@@ -86,6 +110,9 @@ class KubernetesAPI:
         now: Callable[[], datetime],
         advance: Callable[[], None],
         faults: Faults,
+        history: History,
+        admit: Callable[[Kind, Json, datetime], None],
+        pod_log: Callable[[Call], bytes],
         log: Callable[[Request], None],
     ) -> None:
         self.store = store
@@ -94,6 +121,9 @@ class KubernetesAPI:
         self._now = now
         self._advance = advance
         self._faults = faults
+        self._history = history
+        self._webhooks = admit
+        self._pod_log = pod_log
         self._log = log
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -105,7 +135,7 @@ class KubernetesAPI:
         phrase = HTTPStatus(reply.code).phrase
         headers = [("Content-Type", "application/json"), *reply.headers]
         start_response(f"{reply.code} {phrase}", headers)
-        return [reply.body]
+        return [reply.body] if reply.stream is None else reply.stream
 
     def _answer(self, environ: WSGIEnvironment) -> Reply:
         call = read_call(environ)
@@ -121,6 +151,9 @@ class KubernetesAPI:
     def _strike(self, request: Request, *, after: bool) -> None:
         fault = self._faults.strike(request, after=after)
         if fault is None:
+            return
+        if fault.delay:
+            self._faults.wait(fault)
             return
         if fault.answer is None:
             raise HangUp
@@ -160,18 +193,21 @@ class KubernetesAPI:
             )
         except TokenRefusedError as error:
             raise refusals.unauthorized() from error
-        if self.access.role.name == "unmapped":
+        if self.access.role.name == "unmapped" or self.access.is_refused(token, self._now()):
             raise refusals.unauthorized()
         return self.access.user, self.access.role
 
     def _dispatch(self, call: Call) -> Reply:
         if call.kind is SELF_REVIEWS:
             return self._review(call)
+        if (call.verb, call.kind, call.subresource) == ("get", PODS, "log"):
+            return Reply(200, self._pod_log(call))
         if call.subresource and (call.subresource != "status" or call.kind is not PYTORCHJOBS):
             raise refusals.no_such_path()
         actions: dict[str, Callable[[Call], Reply]] = {
             "get": self._get,
             "list": self._list,
+            "watch": self._watch,
             "create": self._create,
             "update": self._update,
             "delete": self._delete,
@@ -197,10 +233,25 @@ class KubernetesAPI:
         if onward:
             meta |= {"continue": onward, "remainingItemCount": left}
         if asks_for_table(call.accept):
-            return _reply(200, table(call.kind, [json.loads(item) for item in items], meta))
+            include = call.query.get("includeObject", "")
+            return _reply(200, table(call.kind, [json.loads(item) for item in items], meta, include))
         head = {"apiVersion": call.kind.api_version, "kind": f"{call.kind.kind}List", "metadata": meta}
         opening = json.dumps(head, separators=(",", ":"))[:-1] + ',"items":['
         return Reply(200, opening.encode() + b",".join(items) + b"]}")
+
+    def _watch(self, call: Call) -> Reply:
+        labelled = label_selector(call.query.get("labelSelector", ""))
+        named = field_selector(call.query.get("fieldSelector", ""))
+        watch = Watch(
+            call,
+            self._history,
+            self.store,
+            chosen=lambda meta: labelled(meta) and named(meta),
+            lock=self._lock,
+            now=self._now,
+            advance=self._advance,
+        )
+        return Reply(200, b"", stream=watch.lines())
 
     def _create(self, call: Call) -> Reply:
         if call.name:
@@ -219,6 +270,7 @@ class KubernetesAPI:
             if self.store.peek(call.kind, call.namespace, str(item["metadata"]["name"])) is not None:
                 raise refusals.already_exists(call.kind, str(item["metadata"]["name"]))
             return _reply(201, item, given.warnings)
+        self._webhooks(call.kind, item, self._now())
         kept = self.store.create(call.kind, call.namespace, item, self._now())
         return _reply(201, kept, given.warnings)
 

@@ -114,6 +114,11 @@ class Cluster:
         """The bucket that holds checkpoints and is closed to the customer."""
         return f"customer-escrow-{self.account}-hp-{self.id[:8]}"
 
+    @property
+    def training_escrow(self) -> str:
+        """The bucket that holds the checkpoints of training jobs and is closed to the customer."""
+        return f"customer-escrow-{self.account}-smtj-{self.id[:8]}"
+
     def described(self) -> Json:
         """The answer of SageMaker's DescribeCluster."""
         plain = [group for group in self.groups if not group.restricted]

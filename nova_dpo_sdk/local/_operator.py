@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ._agenda import Agenda
+    from ._job_faults import JobFaults
     from ._store import ObjectStore
 
 Json = dict[str, Any]
@@ -35,13 +36,15 @@ class Operator:
         store: The objects.
         agenda: When things happen.
         noticing: Seconds from a job's change until it is seen.
+        faults: What goes wrong with jobs, on request.
     """
 
-    def __init__(self, store: ObjectStore, agenda: Agenda, noticing: float) -> None:
+    def __init__(self, store: ObjectStore, agenda: Agenda, noticing: float, faults: JobFaults) -> None:
         self.silent = False
         """Whether it sees nothing: jobs then keep an empty status, as when it cannot be scheduled itself."""
         self._store = store
         self._agenda = agenda
+        self._faults = faults
         self._noticing = timedelta(seconds=noticing)
         self._seen: dict[str, int] = {}
         self._due: set[tuple[str, datetime]] = set()
@@ -70,7 +73,7 @@ class Operator:
         job = self._store.peek(PYTORCHJOBS, namespace, name)
         if job is None or job["metadata"]["uid"] != uid or "deletionTimestamp" in job["metadata"]:
             return
-        if self.silent:
+        if self.silent or self._faults.active("operator-silent", name, now):
             self._plan(job["metadata"], now + max(self._noticing, timedelta(seconds=1)))
             return
         status: Json = copy.deepcopy(job.get("status", {}))
@@ -163,6 +166,12 @@ class Operator:
             return
         if counts["Master"].get("active"):
             set_condition(status, "Running", f"PyTorchJob {name} is running.", now)
+        lost = [role for role in _ROLES if counts.get(role, {}).get("failed")]
+        if lost:
+            message = (
+                f"PyTorchJob {name} is restarting because {counts[lost[0]]['failed']} {lost[0]} replica(s) failed."
+            )
+            set_condition(status, "Restarting", message, now)
         if counts["Master"].get("succeeded"):
             set_condition(status, "Succeeded", f"PyTorchJob {name} is successfully completed.", now)
             status["completionTime"] = stamp(now)

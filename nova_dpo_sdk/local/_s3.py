@@ -32,10 +32,10 @@ class S3Rules:
     Args:
         buckets: The cloud's buckets.
         account: The account of the caller.
-        escrow: The service's own bucket, closed to the caller.
+        escrow: The service's own buckets, closed to the caller.
     """
 
-    def __init__(self, buckets: Buckets, account: str, escrow: str) -> None:
+    def __init__(self, buckets: Buckets, account: str, *escrow: str) -> None:
         self._buckets = buckets
         self._account = account
         self._escrow = escrow
@@ -75,7 +75,7 @@ class S3Rules:
                 400, "InvalidBucketOwnerAWSAccountID", "The value of the expected bucket owner must be an account ID."
             )
         where = {"x-amz-bucket-region": bucket.region} if call.operation == "HeadBucket" else {}
-        foreign = bucket.account != self._account or call.bucket == self._escrow
+        foreign = bucket.account != self._account or call.bucket in self._escrow
         if foreign or (owner is not None and owner != bucket.account):
             raise AWSRefusal(403, "AccessDenied", "Access Denied", where)
         if call.region != bucket.region and call.operation != "CreateBucket":

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ._agenda import Agenda
+    from ._job_faults import JobFaults
     from ._store import ObjectStore
 
 Json = dict[str, Any]
 
+_JOB_LABEL = "training.kubeflow.org/job-name"
 _OVER = frozenset({"Succeeded", "Failed"})
 
 
@@ -26,11 +28,13 @@ class Scheduler:
     Args:
         store: The objects.
         agenda: When things happen.
+        faults: What goes wrong with jobs, on request.
     """
 
-    def __init__(self, store: ObjectStore, agenda: Agenda) -> None:
+    def __init__(self, store: ObjectStore, agenda: Agenda, faults: JobFaults) -> None:
         self._store = store
         self._agenda = agenda
+        self._faults = faults
         self._due: datetime | None = None
         store.listeners.append(self._notice)
 
@@ -48,7 +52,8 @@ class Scheduler:
         nodes = list(self._store.scan(NODES))
         refused: dict[str, str] = {}
         for pod in pods:
-            if not pod["spec"].get("nodeName") and pod["status"].get("phase") == "Pending":
+            waits = not pod["spec"].get("nodeName") and pod["status"].get("phase") == "Pending"
+            if waits and not self._kept_away(pod, len(nodes), now):
                 # Nodes only fill up during a pass: where one pod found no place, its equals need not look.
                 wish = _wish(pod["spec"])
                 if wish not in refused:
@@ -58,6 +63,20 @@ class Scheduler:
                     self._tell(pod, {**news, "message": refused[wish]}, now)
                 else:
                     del refused[wish]
+
+    def _kept_away(self, pod: Json, nodes: int, now: datetime) -> bool:
+        """Whether a fault that was asked for leaves no room for this pod."""
+        job = pod["metadata"].get("labels", {}).get(_JOB_LABEL, "")
+        fault = self._faults.active("unschedulable", job, now)
+        if fault is None:
+            return False
+        end = self._faults.end(fault, fault.begun[job])
+        if end is not None:
+            self._agenda.at(end, self._place_all)
+        message = f"0/{nodes} nodes are available: {nodes} Insufficient nvidia.com/gpu."
+        news = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        self._tell(pod, news, now)
+        return True
 
     def _place(self, pod: Json, nodes: list[Json], used: dict[str, Counter[str]], now: datetime) -> str:
         """Bind the pod to the first node that fits, or say why none does."""

@@ -197,6 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
                 chunked = True
                 self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        if chunked:
+            self.wfile.flush()  # as an API server's watch: whoever asked knows at once that it stands
         if not bodiless:
             self._write_body(body, chunked=chunked)
 

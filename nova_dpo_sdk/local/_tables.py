@@ -18,13 +18,14 @@ def asks_for_table(accept: str) -> bool:
     return first.startswith("application/json;") and "as=Table" in first and "g=meta.k8s.io" in first
 
 
-def table(kind: Kind, items: list[Json], meta: Json) -> Json:
+def table(kind: Kind, items: list[Json], meta: Json, include: str = "") -> Json:
     """The objects of one list as rows; each row carries its object's metadata.
 
     Args:
         kind: The kind.
         items: The objects.
         meta: The list's own metadata.
+        include: What each row carries: `None`, `Metadata` (also when empty) or `Object`.
 
     Returns:
         A `Table` of `meta.k8s.io/v1`.
@@ -38,15 +39,19 @@ def table(kind: Kind, items: list[Json], meta: Json) -> Json:
         "rows": [
             {
                 "cells": [cell(item) for cell in columns.values()],
-                "object": {
-                    "kind": "PartialObjectMetadata",
-                    "apiVersion": "meta.k8s.io/v1",
-                    "metadata": item["metadata"],
-                },
+                "object": _included(item, include),
             }
             for item in items
         ],
     }
+
+
+def _included(item: Json, include: str) -> Json | None:
+    if include == "None":
+        return None
+    if include == "Object":
+        return item
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": item["metadata"]}
 
 
 def _name(item: Json) -> str:
@@ -75,6 +80,8 @@ def _ready(item: Json) -> str:
 
 def _phase(item: Json) -> str:
     status: Json = item.get("status", {})
+    if "deletionTimestamp" in item["metadata"]:
+        return "Terminating"
     for prefix, group in (("Init:", "initContainerStatuses"), ("", "containerStatuses")):
         for each in status.get(group, []):
             if "waiting" in each["state"]:

@@ -75,6 +75,11 @@ def sign_token(keys: Keys, *, cluster: str, region: str, now: datetime) -> str:
     return PREFIX + base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
 
 
+def signed_at(token: str) -> datetime:
+    """When a token that `check_token` accepts was signed."""
+    return datetime.strptime(_parts(_url(token))[1]["X-Amz-Date"], _DATE).replace(tzinfo=timezone.utc)
+
+
 def check_token(token: str, keys: Keys, *, cluster: str, now: datetime) -> None:
     """Refuse a token that a cluster of this name would refuse.
 

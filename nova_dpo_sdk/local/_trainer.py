@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._garbage import GarbageCollector
+from ._job_faults import JobFaults
 from ._kubelet import Kubelets
 from ._operator import Operator
 from ._resources import NAMESPACES, NODES
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ._agenda import Agenda, Script
     from ._container import NovaContainer
     from ._machines import Cluster
+    from ._narration import Narrator
     from ._store import ObjectStore
 
 
@@ -31,6 +33,7 @@ class Trainer:
         scheduler: Puts pods on nodes.
         kubelets: Run the containers.
         garbage: Deletes what an owner left behind.
+        faults: What goes wrong with jobs, on request.
     """
 
     agenda: Agenda
@@ -38,20 +41,23 @@ class Trainer:
     scheduler: Scheduler
     kubelets: Kubelets
     garbage: GarbageCollector
+    faults: JobFaults
 
     def advance(self, now: datetime) -> None:
         """Let everything happen that was due until now."""
         self.agenda.advance(now)
 
 
-def wind_up(store: ObjectStore, agenda: Agenda, script: Script, nova: NovaContainer) -> Trainer:
+def wind_up(store: ObjectStore, agenda: Agenda, script: Script, nova: NovaContainer, narrator: Narrator) -> Trainer:
     """Connect the controllers to the objects that they watch."""
+    faults = JobFaults(store, agenda, script.pace)
     return Trainer(
         agenda=agenda,
-        operator=Operator(store, agenda, script.noticing * script.pace),
-        scheduler=Scheduler(store, agenda),
-        kubelets=Kubelets(store, agenda, script, nova),
+        operator=Operator(store, agenda, script.noticing * script.pace, faults),
+        scheduler=Scheduler(store, agenda, faults),
+        kubelets=Kubelets(store, agenda, script, nova, narrator, faults),
         garbage=GarbageCollector(store, agenda, script.collecting * script.pace),
+        faults=faults,
     )
 
 

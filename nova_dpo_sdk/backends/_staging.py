@@ -1,0 +1,73 @@
+"""Data on their way to S3 while they are checked: hashed first, then sent and looked at side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from nova_dpo_sdk.datasets import Dataset
+from nova_dpo_sdk.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from nova_dpo_sdk.aws import AWS, S3Uri
+    from nova_dpo_sdk.datasets import Report
+
+D = TypeVar("D", bound=Dataset)
+
+_CHUNK = 1 << 20
+
+
+def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] | None = None) -> D:
+    """Check a data set and send it at the same time; see `NovaClient.upload`.
+
+    The address is made of the hash, so the file is hashed before the first byte is sent: that costs a small part of
+    what the network takes, and shows whether the same bytes are there already. The object comes to be only when
+    the check has ended without an error.
+
+    Args:
+        aws: Whose S3.
+        data: What to check and send.
+        output: The prefix that data sets are kept under.
+        on_progress: Told how many bytes have newly arrived.
+    """
+    aws.check_bucket(output)
+    if data.sources:
+        return replace(data, known=data.check())
+    size, sha256 = _measured(data)
+    uri = output.join("datasets", sha256, data.name)
+    with ThreadPoolExecutor(1, thread_name_prefix="nova-check") as pool:
+        # Two workers look at the file in processes of their own, so that this one is free to send.
+        checking = pool.submit(data.check, workers=2)
+
+        def told(count: int) -> None:
+            if checking.done():
+                checking.result()  # bad data stop the upload at once
+            if on_progress is not None:
+                on_progress(count)
+
+        def agreed() -> None:
+            _agree(checking, data, sha256)
+
+        aws.upload(data.path, uri, sha256=sha256, size=size, on_progress=told, may_finish=agreed)
+        return replace(data, sources=(aws.ranged(uri),), known=checking.result())
+
+
+def _measured(data: Dataset) -> tuple[int, str]:
+    """Bytes of a file, and their hash."""
+    digest, size = hashlib.sha256(), 0
+    with data.open() as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
+
+
+def _agree(checking: Future[Report], data: Dataset, sha256: str) -> None:
+    """Wait for the check; refuse bad data, and data that changed meanwhile."""
+    if checking.result().sha256 != sha256:
+        raise DatasetError(f"{data.where} changed while it was read; write it to its end first, then upload it.")

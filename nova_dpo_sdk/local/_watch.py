@@ -1,0 +1,208 @@
+"""Watches: what changed since a resource version, and then everything that changes, line by line."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from ._server import HangUp
+from ._tables import asks_for_table, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from ._calls import Call
+    from ._resources import Kind
+    from ._store import ObjectStore
+
+Json = dict[str, Any]
+
+_KEPT = 1000
+_BOOKMARK_EVERY = timedelta(seconds=60)
+_BLINK = 0.02
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change of one object."""
+
+    version: int
+    change: str
+    kind: Kind
+    item: Json
+
+
+class History:
+    """The last thousand changes; a watch from before them is refused as expired.
+
+    Args:
+        store: The objects.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._entries: deque[Entry] = deque(maxlen=_KEPT)
+        self._forgotten = int(store.version)
+        self.news = threading.Condition()
+        """Notified at each change, and when something happens to the streams."""
+        self.closing = False
+        self.cuts = 0
+        """How often all open streams were cut."""
+        self.freezes = 0
+        """How often all open streams fell silent for good."""
+        self.expiries = 0
+        """How often the history was forgotten."""
+        store.listeners.append(self._notice)
+
+    def _notice(self, change: str, kind: Kind, item: Json, now: datetime) -> None:
+        del now
+        version = int(self._store.version)
+        if change == "DELETED":
+            item = {**item, "metadata": {**item["metadata"], "resourceVersion": str(version)}}
+        if len(self._entries) == _KEPT:
+            self._forgotten = self._entries[0].version
+        self._entries.append(Entry(version, change, kind, item))
+        self._wake()
+
+    def since(self, version: int) -> list[Entry] | None:
+        """The changes after a version; None when they are no longer known."""
+        if version < self._forgotten:
+            return None
+        return [each for each in self._entries if each.version > version]
+
+    def cut(self) -> None:
+        """Break every stream that is open."""
+        self.cuts += 1
+        self._wake()
+
+    def freeze(self) -> None:
+        """Let every stream that is open fall silent: it stays open, and nothing comes any more."""
+        self.freezes += 1
+        self._wake()
+
+    def expire(self) -> None:
+        """Forget every change so far, and end every stream that is open with 410."""
+        self._entries.clear()
+        self._forgotten = int(self._store.version) + 1
+        self.expiries += 1
+        self._wake()
+
+    def close(self) -> None:
+        """End every stream: the cloud stops."""
+        self.closing = True
+        self._wake()
+
+    def _wake(self) -> None:
+        with self.news:
+            self.news.notify_all()
+
+
+class Watch:
+    """One stream of changes.
+
+    Args:
+        call: The request.
+        history: What changed.
+        store: The objects.
+        chosen: Chooses by metadata.
+        lock: Held while changes are read.
+        now: Tells the time.
+        advance: Lets controllers catch up with the time.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        history: History,
+        store: ObjectStore,
+        *,
+        chosen: Callable[[Json], bool],
+        lock: threading.RLock,
+        now: Callable[[], datetime],
+        advance: Callable[[], None],
+    ) -> None:
+        self._call = call
+        self._history = history
+        self._store = store
+        self._chosen = chosen
+        self._lock = lock
+        self._now = now
+        self._advance = advance
+        self._marks = history.cuts, history.freezes, history.expiries
+        self._ends = now() + timedelta(seconds=int(call.query.get("timeoutSeconds") or 1800))
+        self._position = 0
+
+    def lines(self) -> Iterator[bytes]:
+        """Events, each in a line."""
+        yield from self._begin()
+        bookmark = self._now() + _BOOKMARK_EVERY
+        while not self._history.closing and self._now() < self._ends:
+            cuts, freezes, expiries = self._marks
+            if self._history.cuts > cuts:
+                raise HangUp
+            if self._history.freezes > freezes:
+                self._blink()
+                continue
+            with self._lock:
+                self._advance()
+                entries = None if self._history.expiries > expiries else self._history.since(self._position)
+            if entries is None:
+                yield self._expired()
+                return
+            yield from self._events(entries)
+            if self._now() >= bookmark and self._call.query.get("allowWatchBookmarks") in ("1", "true"):
+                yield self._line("BOOKMARK", self._bookmark())
+                bookmark = self._now() + _BOOKMARK_EVERY
+            self._blink()
+
+    def _blink(self) -> None:
+        """Wait for news; time brings some of it, and tells nobody."""
+        with self._history.news:
+            self._history.news.wait(_BLINK)
+
+    def _begin(self) -> Iterator[bytes]:
+        given = self._call.query.get("resourceVersion", "")
+        with self._lock:
+            self._position = int(given) if given.isdigit() and given != "0" else int(self._store.version)
+            there = [] if given not in ("", "0") else list(self._store.scan(self._call.kind))
+        for item in there:
+            if self._wanted(self._call.kind, item):
+                yield self._line("ADDED", item)
+
+    def _events(self, entries: list[Entry]) -> Iterator[bytes]:
+        for each in entries:
+            self._position = each.version
+            if self._wanted(each.kind, each.item):
+                yield self._line(each.change, each.item)
+
+    def _wanted(self, kind: Kind, item: Json) -> bool:
+        meta: Json = item["metadata"]
+        here = self._call.namespace in ("", meta.get("namespace", ""))
+        return kind is self._call.kind and here and self._chosen(meta)
+
+    def _bookmark(self) -> Json:
+        meta = {"resourceVersion": str(self._position)}
+        return {"kind": self._call.kind.kind, "apiVersion": self._call.kind.api_version, "metadata": meta}
+
+    def _line(self, change: str, item: Json) -> bytes:
+        if change != "BOOKMARK" and asks_for_table(self._call.accept):
+            meta = {"resourceVersion": item["metadata"]["resourceVersion"]}
+            item = table(self._call.kind, [item], meta, self._call.query.get("includeObject", ""))
+        return json.dumps({"type": change, "object": item}, separators=(",", ":")).encode() + b"\n"
+
+    def _expired(self) -> bytes:
+        status: Json = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": f"too old resource version: {self._position} ({self._store.version})",
+            "reason": "Expired",
+            "code": 410,
+        }
+        return self._line("BOOKMARK", status).replace(b"BOOKMARK", b"ERROR", 1)
