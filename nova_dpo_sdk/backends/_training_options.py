@@ -1,0 +1,163 @@
+"""What a training job asks of SageMaker besides its recipe, and what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nova_dpo_sdk.errors import Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+DAY = 86_400
+LONGEST_RUN = 28 * DAY
+"""Most seconds that SageMaker lets a training job run."""
+LARGEST_VOLUME = 16_384
+"""Most GB of one storage volume."""
+LONGEST_WARM = 3_600
+"""Most seconds for which instances may be kept warm."""
+MOST_TAGS = 50
+OUR_TAGS = "nova-dpo-sdk/"
+RESERVED = ("base_model", "base_model_location", "sagemaker_recipe_local_path")
+"""Hyperparameters that the recipe decides."""
+
+ROLE_ARN = re.compile(r"arn:(aws[a-z-]*):iam::(\d{12}):role/([\w+=,.@/-]+)\Z", re.ASCII)
+_KMS = re.compile(r"[a-zA-Z0-9:/_-]{1,2048}\Z")
+_SUBNET = re.compile(r"subnet-[0-9a-zA-Z]{1,25}\Z")
+_GROUP = re.compile(r"sg-[0-9a-zA-Z]{1,29}\Z")
+_PACKAGE = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]{9,16}:\d{12}:model-package/\S{1,2048}\Z")
+_PACKAGE_GROUP = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]{9,16}:\d{12}:model-package-group/\S{1,2048}\Z")
+_PLAN = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:training-plan/\S+\Z")
+_TAG_TEXT = re.compile(r"[\w\s.:/=+@-]*\Z")
+
+
+@dataclass(frozen=True)
+class TrainingJobOptions:
+    """What a training job asks of SageMaker besides its recipe. Limits are those of CreateTrainingJob.
+
+    Attributes:
+        image: Training image; the catalog's for Region and technique when None.
+        volume_gb: Storage of each instance in GB, 1 to 16384.
+        max_runtime_seconds: Seconds after which SageMaker stops the job, at most 28 days. One day when left out:
+            SageMaker's own default would be one hour.
+        output_kms_key: KMS key for what the job writes to S3; the backend's `kms_key_id` when None.
+        volume_kms_key: KMS key for the instances' storage.
+        subnets: Subnets of a VPC that the instances join; give `security_groups` too.
+        security_groups: Security groups of the instances, at most 5.
+        network_isolation: Whether the container may make no network calls.
+        encrypt_traffic: Whether traffic between instances is encrypted.
+        tags: Further tags of the job.
+        environment: Environment variables of the container. No secrets: everybody who may describe the job reads them.
+        hyperparameters: Further hyperparameters, as texts.
+        warm_pool_seconds: Seconds for which the instances are kept for a next job, 0 to 3600.
+        training_plan: ARN of a training plan that the instances are taken from.
+        model_package: ARN of a model package to train on from, instead of the base model.
+        model_package_group: ARN of the group in which SageMaker registers the trained model.
+    """
+
+    image: str | None = None
+    volume_gb: int = 30
+    max_runtime_seconds: int = DAY
+    output_kms_key: str | None = None
+    volume_kms_key: str | None = None
+    subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    network_isolation: bool = False
+    encrypt_traffic: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    hyperparameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    warm_pool_seconds: int | None = None
+    training_plan: str | None = None
+    model_package: str | None = None
+    model_package_group: str | None = None
+
+
+def option_findings(role: object, options: TrainingJobOptions) -> list[Finding]:
+    """Everything that SageMaker would refuse about a role and options."""
+    found: list[Finding] = []
+    if not isinstance(role, str) or not ROLE_ARN.match(role):
+        allowed = "arn:aws:iam::<account>:role/<name>"
+        found.append(_bad("role", role, allowed, "Give the ARN of an execution role that SageMaker may assume."))
+    found += _numbers(options)
+    found += _texts(options)
+    found += _network(options)
+    found += _maps(options)
+    return found
+
+
+def _numbers(options: TrainingJobOptions) -> Iterator[Finding]:
+    for name, low, high, unit in (
+        ("volume_gb", 1, LARGEST_VOLUME, "GB"),
+        ("max_runtime_seconds", 1, LONGEST_RUN, "seconds (28 days)"),
+        ("warm_pool_seconds", 0, LONGEST_WARM, "seconds"),
+    ):
+        value: object = getattr(options, name)
+        if value is None and name == "warm_pool_seconds":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            yield _bad(name, value, f"a whole number from {low} to {high} {unit}")
+
+
+def _texts(options: TrainingJobOptions) -> Iterator[Finding]:
+    for name, pattern, allowed in (
+        ("output_kms_key", _KMS, "a KMS key's id, ARN or alias"),
+        ("volume_kms_key", _KMS, "a KMS key's id, ARN or alias"),
+        ("training_plan", _PLAN, "the ARN of a training plan"),
+        ("model_package", _PACKAGE, "the ARN of a model package"),
+        ("model_package_group", _PACKAGE_GROUP, "the ARN of a model package group"),
+    ):
+        value: object = getattr(options, name)
+        if value is not None and (not isinstance(value, str) or not pattern.match(value)):
+            yield _bad(name, value, allowed)
+    if options.model_package and not options.model_package_group:
+        yield _bad("model_package_group", None, "the ARN of a model package group, when model_package is given")
+
+
+def _network(options: TrainingJobOptions) -> Iterator[Finding]:
+    for name, pattern, most in (("subnets", _SUBNET, 16), ("security_groups", _GROUP, 5)):
+        values: Any = getattr(options, name)
+        listed: list[Any] = [*values] if type(values) in (tuple, list) else [None]
+        if len(listed) > most or not all(isinstance(each, str) and pattern.match(each) for each in listed):
+            yield _bad(name, values, f"at most {most} ids such as {'subnet' if name == 'subnets' else 'sg'}-0abc")
+    if bool(options.subnets) != bool(options.security_groups):
+        missing = "security_groups" if options.subnets else "subnets"
+        yield _bad(missing, (), "at least one id, because SageMaker takes subnets and security groups together only")
+
+
+def _maps(options: TrainingJobOptions) -> Iterator[Finding]:
+    tags: dict[str, object] = {**options.tags}
+    for key, value in tags.items():
+        if not isinstance(value, str) or not _is_tag(key, value):
+            yield _bad(f"tags[{key!r}]", value, "a key of 1 to 128 and a value of at most 256 letters")
+        elif key.startswith((OUR_TAGS, "aws:")):
+            yield _bad(f"tags[{key!r}]", value, f"any key but those that begin with {OUR_TAGS} or aws:")
+    if len(options.tags) > MOST_TAGS - len(("digest", "name", "technique")):
+        yield _bad("tags", len(options.tags), f"at most {MOST_TAGS - 3} tags beside this package's own three")
+    for name in ("environment", "hyperparameters"):
+        held: dict[str, object] = {**getattr(options, name)}
+        for key, value in held.items():
+            if not isinstance(value, str):
+                yield _bad(f"{name}[{key!r}]", type(value).__name__, "a text")
+    for key in RESERVED:
+        if key in options.hyperparameters:
+            yield _bad(f"hyperparameters[{key!r}]", options.hyperparameters[key], "what the recipe says")
+
+
+def _is_tag(key: str, value: str) -> bool:
+    return 1 <= len(key) <= 128 and len(value) <= 256 and bool(_TAG_TEXT.match(key) and _TAG_TEXT.match(value))
+
+
+def _bad(where: str, value: object, allowed: str, fix: str = "") -> Finding:
+    return Finding(
+        "option-not-allowed",
+        Severity.ERROR,
+        where,
+        f"{where} is {value!r}.",
+        value,
+        allowed,
+        fix or f"Correct {where}.",
+        "Amazon SageMaker API reference, CreateTrainingJob",
+    )
