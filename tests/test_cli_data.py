@@ -78,3 +78,20 @@ def test_an_unknown_layout_is_refused(shell, write_jsonl):
     told = shell("data", "convert", path, "out.jsonl", "--layout", "alpaka")
     assert told.code == 1
     assert "alpaca" in told.err
+
+
+def test_profile_says_what_data_are_made_of_and_what_suits_them(shell):
+    told = shell("data", "profile", PAIRS, "--validation", PAIRS)
+    assert told.code == 0
+    assert "48" in told.out
+    assert "tokens" in told.out
+
+
+def test_split_writes_two_files_and_counts_them(shell, tmp_path):
+    train, validation = tmp_path / "t.jsonl", tmp_path / "v.jsonl"
+    told = shell("data", "split", PAIRS, train, validation, "--fraction", "0.25")
+    assert told.code == 0
+    count = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in (train, validation))
+    assert count == 48
+    assert "48 records" in told.out
+    assert shell("data", "split", PAIRS, train, validation, "--fraction", "1.5").code == 2

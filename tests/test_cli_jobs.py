@@ -140,3 +140,24 @@ def test_an_interrupted_wait_ends_with_130_and_leaves_the_job_alone(shell, cloud
     assert told.code == 130
     assert "The job runs on" in told.err
     assert shell("status", ref, *local).code == 0
+
+
+def test_jobs_lists_what_was_sent_and_logs_tells_its_story(shell, cloud):
+    local = shell.local(cloud)
+    assert shell("jobs", *local).out == "No jobs of this package here.\n"
+    sent = shell("submit", "--recipe", shell.recipe("dpo"), "--data", PAIRS, *local, "--json")
+    ref = sent.json["ref"]
+    assert shell("wait", ref, *local).code == 0
+    told = shell("jobs", *local, "--technique", "dpo")
+    assert told.out == f"{ref}  succeeded\n"
+    assert shell("jobs", *local, "--technique", "sft").out == "No jobs of this package here.\n"
+    assert shell("jobs", *local, "--json").json[0]["status"] == "succeeded"
+    lines = shell("logs", ref, *local)
+    assert lines.code == 0
+    assert "DPO" in lines.out
+    assert len(lines.out.splitlines()) > 3
+
+
+def test_jobs_and_logs_need_to_know_where(shell):
+    assert shell("jobs").code == 2
+    assert shell("logs", "hyperpod://us-east-1/research/kubeflow/x").code == 2

@@ -1,4 +1,4 @@
-"""`nova-dpo data`: check and convert training data."""
+"""`nova-dpo data`: check, convert, profile and split training data."""
 
 from __future__ import annotations
 
@@ -37,6 +37,29 @@ def check(arguments: argparse.Namespace) -> int:
         say(*finding_lines(report.findings()))
     say(headline(report))
     return GOOD if report.ok else BAD
+
+
+def _opened(arguments: argparse.Namespace, path: str) -> PreferenceDataset | ChatDataset:
+    kind = _KINDS[arguments.kind] if arguments.kind else _kind_of(path)
+    return kind.from_jsonl(path)
+
+
+def profile(arguments: argparse.Namespace) -> int:
+    """Say what data are made of."""
+    validation = _opened(arguments, arguments.validation) if arguments.validation else None
+    found = _opened(arguments, arguments.file).profile(validation)
+    say(str(found))
+    if arguments.plot:
+        found.plot(arguments.plot)
+        say(f"Drew {arguments.plot}.")
+    return GOOD
+
+
+def split(arguments: argparse.Namespace) -> int:
+    """Write data to two files, no prompt in both."""
+    done = _opened(arguments, arguments.file).split(arguments.train, arguments.validation, fraction=arguments.fraction)
+    say(str(done))
+    return GOOD
 
 
 def _kind_of(path: str) -> type[PreferenceDataset | ChatDataset]:

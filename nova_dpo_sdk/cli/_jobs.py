@@ -1,4 +1,4 @@
-"""`nova-dpo status`, `wait`, `cancel` and `checkpoint`: what is done with a job by its reference."""
+"""`nova-dpo jobs`, `status`, `wait`, `logs`, `cancel` and `checkpoint`: what is done with jobs that were sent."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.backends import JobRef, JobSnapshot, JobStatus
+from nova_dpo_sdk.catalog import Technique
 from nova_dpo_sdk.cli._out import BAD, GOOD, in_a_line, in_shell_words, say, say_json
-from nova_dpo_sdk.cli._place import backend, connection
+from nova_dpo_sdk.cli._place import backend, connection, place
 from nova_dpo_sdk.jobs import FIVE_DAYS, Job
 
 if TYPE_CHECKING:
@@ -52,15 +53,39 @@ def cancel(arguments: argparse.Namespace) -> int:
 
 def checkpoint(arguments: argparse.Namespace) -> int:
     """Print a finished job's checkpoint."""
-    output: str | None = arguments.output
-    if output is None and arguments.local is None:
-        arguments.usage("--output must be given: the S3 prefix that the job was submitted with")
-    output = output or connection(str(arguments.local), arguments.clock).output
-    found = _job(arguments, S3Uri.parse(output.rstrip("/"))).checkpoint()
+    found = _job(arguments, _output(arguments)).checkpoint()
     if arguments.json:
         say_json(found.model_dump(mode="json"))
     else:
         say(found.uri)
+    return GOOD
+
+
+def _output(arguments: argparse.Namespace) -> S3Uri:
+    output: str | None = arguments.output
+    if output is None and arguments.local is None:
+        arguments.usage("--output must be given: the S3 prefix that the job was submitted with")
+    output = output or connection(str(arguments.local), arguments.clock).output
+    return S3Uri.parse(output.rstrip("/"))
+
+
+def jobs(arguments: argparse.Namespace) -> int:
+    """List the jobs of a namespace that this package made."""
+    technique = Technique(arguments.technique.upper()) if arguments.technique else None
+    found = place(arguments).find_jobs(arguments.name, technique)
+    if arguments.json:
+        say_json([_plain(each) for each in found])
+        return GOOD
+    say(*(f"{each.ref}  {in_a_line(each)}" for each in found))
+    if not found:
+        say("No jobs of this package here.")
+    return GOOD
+
+
+def logs(arguments: argparse.Namespace) -> int:
+    """Print a job's log lines."""
+    for line in _job(arguments, _output(arguments)).logs(arguments.follow, node=arguments.node):
+        say(str(line))
     return GOOD
 
 

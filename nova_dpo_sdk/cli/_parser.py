@@ -127,7 +127,7 @@ def _extra(word: argparse.ArgumentParser) -> None:
 
 
 def _data(words: Words) -> None:
-    nouns = _noun(words, "data", "check and convert training data")
+    nouns = _noun(words, "data", "check, convert, profile and split training data")
     check = _word(
         nouns,
         "check",
@@ -152,6 +152,21 @@ def _data(words: Words) -> None:
     convert.add_argument(
         "--clean-reserved", action="store_true", help='remove words like "User:" where they begin a line'
     )
+    profile = _word(nouns, "profile", "_data:profile", "say what data are made of, and which recipe values suit them")
+    profile.add_argument("file", metavar="FILE", help="the Nova JSONL file")
+    profile.add_argument("--validation", metavar="FILE", help="what will be validated on: counts prompts in both")
+    profile.add_argument("--plot", metavar="PNG", help="draw the distributions, too (needs the extra plots)")
+    split = _word(nouns, "split", "_data:split", "write data to two files, no prompt in both")
+    split.add_argument("file", metavar="FILE", help="the Nova JSONL file")
+    split.add_argument("train", metavar="TRAIN", help="the .jsonl file to train on")
+    split.add_argument("validation", metavar="VALIDATION", help="the .jsonl file to validate on")
+    split.add_argument(
+        "--fraction", type=_share, default=0.05, metavar="F", help="share of prompts to validate on (default: 0.05)"
+    )
+    for word in (profile, split):
+        word.add_argument(
+            "--kind", choices=("preference", "chat"), help="what the records are for (default: told from them)"
+        )
     for word in (check, convert):
         word.add_argument(
             "--kind", choices=("preference", "chat"), help="what the records are for (default: told from them)"
@@ -209,6 +224,21 @@ def _local(word: argparse.ArgumentParser) -> None:
 
 
 def _jobs(words: Words) -> None:
+    found = _word(words, "jobs", "_jobs:jobs", "list the jobs that this package made in a namespace")
+    found.add_argument("--cluster", metavar="NAME", help="the HyperPod cluster")
+    found.add_argument("--namespace", metavar="NAME", help="Kubernetes namespace (default: kubeflow)")
+    found.add_argument("--region", metavar="R", help="AWS Region (default: that of your AWS configuration)")
+    found.add_argument("--name", metavar="NAME", help="only runs of recipes of this name")
+    found.add_argument("--technique", choices=("sft", "dpo"), help="only this technique")
+    _local(found)
+    _json(found)
+    logs = _word(words, "logs", "_jobs:logs", "print a job's log lines, all its nodes merged by time")
+    logs.add_argument("ref", metavar="REF", help="the job's reference, as submit prints it")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with lines to come until the job has finished")
+    logs.add_argument("--node", metavar="NODE", help="only this node, instance or replica")
+    logs.add_argument("--output", metavar="S3", help="the output that the job was submitted with")
+    logs.set_defaults(interrupted="Interrupted. The job runs on.")
+    _local(logs)
     status = _word(words, "status", "_jobs:status", "look at a job once")
     wait = _word(words, "wait", "_jobs:wait", "wait until a job has finished, and print what changes")
     cancel = _word(words, "cancel", "_jobs:cancel", "stop a job and remove what belongs to it")
@@ -225,6 +255,13 @@ def _jobs(words: Words) -> None:
     checkpoint.add_argument(
         "--instance-type", metavar="TYPE", default=P5, help=f"the job's instance type (default: {P5})"
     )
+
+
+def _share(text: str) -> float:
+    value = _number(text, float, "a share above 0 and below 1")
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and below 1")
+    return value
 
 
 def _seconds(text: str) -> float:

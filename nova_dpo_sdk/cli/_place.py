@@ -35,6 +35,17 @@ def client(arguments: argparse.Namespace) -> NovaClient:
     return NovaClient(cloud.hyperpod(**given), output=arguments.output or cloud.output)
 
 
+def place(arguments: argparse.Namespace) -> HyperPodBackend:
+    """The backend that `jobs` names by its options."""
+    named = ("cluster", "namespace", "region")
+    given = {name: getattr(arguments, name) for name in named if getattr(arguments, name) is not None}
+    if arguments.local is not None:
+        return connection(arguments.local, arguments.clock).hyperpod(**given)
+    if "cluster" not in given:
+        arguments.usage("--cluster must be given (or --local FILE, for a rehearsal cloud)")
+    return HyperPodBackend(clock=arguments.clock, **given)
+
+
 def backend(arguments: argparse.Namespace, ref: JobRef) -> HyperPodBackend:
     """The backend that a job's reference names."""
     if ref.platform is not Platform.HYPERPOD:
