@@ -16,7 +16,7 @@ from nova_dpo_sdk import DPORecipe, JobStatus, LoRA, NovaClient, NovaModel, SFTR
 from nova_dpo_sdk._time import FakeClock, RetryPolicy, SystemClock
 from nova_dpo_sdk.backends._follow import Follower, follow_each
 from nova_dpo_sdk.backends._kubernetes import PYTORCHJOBS, KubernetesAPI
-from nova_dpo_sdk.backends._tables import Rows
+from nova_dpo_sdk.backends._tables import Rows, Tables
 from nova_dpo_sdk.errors import ClusterError, ConfigurationError, JobTimeoutError
 from nova_dpo_sdk.local import LocalCloud, Script
 from nova_dpo_sdk.local._resources import PODS as POD_KIND
@@ -231,6 +231,26 @@ def test_what_changes_by_time_alone_is_told_without_a_request_for_it(cloud, nova
     told = [next(news) for _ in jobs]
     assert {each.reason for each in told} == {"OperatorSilent"}
     assert len(cloud.requests) <= 2 * 6
+    news.close()
+
+
+def test_what_the_scheduler_decides_shows_in_no_cell_and_is_seen_all_the_same(cloud, clock, nova, submit):
+    jobs = multiply(cloud, nova, submit(), 60, status={"conditions": [condition("Created")]})
+    cloud.store.listeners.remove(cloud.trainer.scheduler._notice)
+    labels = {"training.kubeflow.org/job-name": "many-00003"}
+    spec = {"containers": [{"name": "pytorch", "image": "x"}]}
+    body = {"metadata": {"name": "many-00003-master-0", "namespace": "kubeflow", "labels": labels}, "spec": spec}
+    cloud.store.create(POD_KIND, "kubeflow", body | {"status": {"phase": "Pending"}}, clock.now())
+    news = nova.watch(jobs, interval=5)
+    first = [next(news) for _ in jobs]
+    assert first[3].status is JobStatus.STARTING
+    refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4 nodes"}
+    held = {"phase": "Pending", "conditions": [refused]}
+    cloud.store.set_status(POD_KIND, "kubeflow", "many-00003-master-0", held, clock.now())
+    begun = clock.monotonic()
+    seen = next(news)
+    assert (seen.status, seen.message) == (JobStatus.UNSCHEDULABLE, "many-00003-master-0: 0/4 nodes")
+    assert clock.monotonic() - begun < 10
     news.close()
 
 
@@ -524,9 +544,12 @@ def test_a_line_cut_in_the_middle_is_not_taken_for_an_event(tmp_path):
     assert watched_from(asked) == ["10", "60"]
 
 
-def test_a_line_that_is_no_event_does_not_end_the_watch(tmp_path):
+@pytest.mark.parametrize(
+    "line", [b"<html>", b"[]", b'{"type":"MODIFIED","object":{}}', b'{"type":"ADDED","object":null}']
+)
+def test_a_line_that_is_no_event_does_not_end_the_watch(tmp_path, line):
     rest = events(("MODIFIED", job_object("62", "Created", "Succeeded")))
-    told, _ = play(rule([Reply(200, b"<html>\n"), rest], [job_object("5", "Created")]), tmp_path)
+    told, _ = play(rule([Reply(200, line + b"\n"), rest], [job_object("5", "Created")]), tmp_path)
     assert told[-1].status is JobStatus.SUCCEEDED
 
 
@@ -553,4 +576,61 @@ def test_pods_are_kept_in_mind_by_the_watch(quick):
     told = [(each.status, each.reason) for each in quick.submit().events(timeout=30)]
     assert (JobStatus.DEGRADED, "ImagePullBackOff") in told
     assert verbs(quick).count("watch") == 2
-    assert POD_KIND.plural == "pods"
+
+
+class Printed:
+    """Stands for a cluster that prints a list as a Table, and is asked for its bytes alone."""
+
+    def __init__(self):
+        self.rows = [[f"run-{n}", "Running", "5d"] for n in range(9)]
+        self.columns = ["Name", "State", "Age"]
+
+    def raw(self, ask):
+        assert ask.query["includeObject"] == "None"
+        body = {
+            "kind": "Table",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": {"resourceVersion": str(id(self))},
+            "columnDefinitions": [{"name": name} for name in self.columns],
+            "rows": [{"cells": cells, "object": None} for cells in self.rows],
+        }
+        return json.dumps(body, separators=(",", ":")).encode() + b"\n"
+
+
+def test_rows_read_in_part_are_those_read_whole():
+    cluster = Printed()
+    tables = Tables(cluster, PYTORCHJOBS, "kubeflow")
+
+    def reread():
+        found, whole = tables.read(""), Tables(cluster, PYTORCHJOBS, "kubeflow").read("")
+        assert (dict(found.faces), dict(found.ages)) == (dict(whole.faces), dict(whole.ages))
+        return found
+
+    before = reread()
+    assert tables.read("") is before
+    for change in (
+        lambda: cluster.rows[3].__setitem__(1, "Failed"),
+        lambda: cluster.rows[8].__setitem__(2, "6d"),
+        lambda: cluster.rows.pop(8),
+        lambda: cluster.rows.pop(0),
+        lambda: cluster.rows.append(["run-9", 'odd "name" {"cells":[', "1s"]),
+        lambda: cluster.rows[-1].__setitem__(1, "Created"),
+        lambda: cluster.rows.insert(0, ["run-0", "Created", "1s"]),
+        cluster.rows.sort,
+        lambda: [row.insert(1, "1/1") for row in cluster.rows],
+        lambda: cluster.columns.insert(1, "Ready"),
+        cluster.rows.clear,
+        lambda: cluster.rows.append(["run-1", "1/1", "Running", "2s"]),
+    ):
+        change()
+        if all(len(row) == len(cluster.columns) for row in cluster.rows):
+            reread()
+
+
+def test_a_changed_row_is_told_whether_it_was_read_alone_or_with_all():
+    cluster = Printed()
+    tables = Tables(cluster, PYTORCHJOBS, "kubeflow")
+    before = tables.read("")
+    cluster.rows[4][1] = "Restarting"
+    del cluster.rows[7]
+    assert tables.read("").changed_since(before) == {"run-4", "run-7"}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +13,7 @@ from nova_dpo_sdk.backends._refusals import json_object
 from nova_dpo_sdk.backends._resources import Ask, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from nova_dpo_sdk.backends._kubernetes import KubernetesAPI
 
@@ -57,6 +60,8 @@ class Rows:
 class Tables:
     """One list, asked for again and again as a Table of cells alone: some 60 bytes a job, some 140 a pod.
 
+    Only rows that are written differently than before are parsed.
+
     Args:
         api: The cluster.
         resource: The kind of object.
@@ -68,6 +73,8 @@ class Tables:
         self._resource = resource
         self._namespace = namespace
         self._body = b""
+        self._names: dict[bytes, str] = {}
+        self._columns: Mapping[str, int] = {}
         self._rows: Rows | None = None
 
     def read(self, selector: str) -> Rows | None:
@@ -80,20 +87,80 @@ class Tables:
         ask = Ask("list", "GET", self._resource, self._namespace, query=query, headers=AS_TABLE)
         body = self._api.raw(ask)
         # Only the list's own version differs while nothing happens: then there is nothing to parse.
-        shown = body[body.find(b'"rows"') :]
+        shown = body[body.find(b'"columnDefinitions"') :]
         if self._rows is None or shown != self._body:
-            self._rows = _parsed(body)
+            with _without_collector():
+                self._rows = self._renewed(shown) or self._parsed(body, shown)
             self._body = shown
         return self._rows
 
+    def _parsed(self, body: bytes, shown: bytes) -> Rows | None:
+        answer = json_object(body) or {}
+        columns = {str(each["name"]): index for index, each in enumerate(answer.get("columnDefinitions") or ())}
+        if answer.get("kind") != "Table" or "Name" not in columns or not columns.keys() & set(_WATCHED):
+            return None
+        found = _read([row["cells"] for row in answer.get("rows") or ()], columns)
+        self._columns = columns
+        parts = _split(shown)
+        self._names = dict(zip(parts, found.faces, strict=True)) if len(parts) == len(found.faces) else {}
+        return found
 
-def _parsed(body: bytes) -> Rows | None:
-    answer = json_object(body) or {}
-    columns = {str(each["name"]): index for index, each in enumerate(answer.get("columnDefinitions") or ())}
-    watched = [columns[name] for name in _WATCHED if name in columns]
-    if answer.get("kind") != "Table" or "Name" not in columns or not watched:
+    def _renewed(self, shown: bytes) -> Rows | None:
+        """The rows of before, with those that are written differently; None when everything is to be parsed."""
+        before = self._rows
+        parts = _split(shown)
+        fresh = [part for part in parts if part not in self._names]
+        if before is None or 2 * len(fresh) > len(parts) or not _same_head(shown, self._body):
+            return None
+        cells = _cells(fresh)
+        if cells is None or any(len(row) != len(self._columns) for row in cells):
+            return None
+        found = _read(cells, self._columns)
+        faces, ages, names = dict(before.faces), dict(before.ages), dict(self._names)
+        for part in names.keys() - set(parts):
+            name = names.pop(part)
+            faces.pop(name, None)
+            ages.pop(name, None)
+        names.update(zip(fresh, (row[self._columns["Name"]] for row in cells), strict=True))
+        self._names = names
+        return Rows({**faces, **found.faces}, {**ages, **found.ages})
+
+
+_ROW = b'{"cells":'
+
+
+def _split(shown: bytes) -> list[bytes]:
+    """Every row as it is written, each with a comma at its end."""
+    parts = shown.split(_ROW)[1:]
+    if parts:
+        parts[-1] = parts[-1][: parts[-1].rfind(b"]")] + b","
+    return parts
+
+
+def _same_head(shown: bytes, before: bytes) -> bool:
+    end = before.find(_ROW)
+    return end > 0 and shown[:end] == before[:end]
+
+
+def _cells(parts: list[bytes]) -> list[list[Any]] | None:
+    try:
+        rows: list[Json] = json.loads(b"[" + b"".join(_ROW + part for part in parts)[:-1] + b"]")
+        return [row["cells"] for row in rows]
+    except (ValueError, KeyError, TypeError):
         return None
-    return _read([row["cells"] for row in answer.get("rows") or ()], columns, watched)
+
+
+@contextmanager
+def _without_collector() -> Generator[None]:
+    """Let the garbage collector rest: rows are many objects and no rings, beside all that a follower remembers."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def versions(api: KubernetesAPI, resource: Resource, namespace: str, selector: str) -> dict[str, str] | None:
@@ -111,7 +178,7 @@ def versions(api: KubernetesAPI, resource: Resource, namespace: str, selector: s
     return {str(meta.get("name")): str(meta.get("resourceVersion")) for meta in metas}
 
 
-def _read(cells: list[list[Any]], columns: Mapping[str, int], watched: list[int]) -> Rows:
+def _read(cells: list[list[Any]], columns: Mapping[str, int]) -> Rows:
     if not cells:
         return Rows()
     by_column: list[Sequence[Any]] = list(zip(*cells, strict=True))
@@ -119,7 +186,8 @@ def _read(cells: list[list[Any]], columns: Mapping[str, int], watched: list[int]
         at = columns["Restarts"]
         by_column[at] = [_count(cell) for cell in by_column[at]]
     names: Sequence[str] = by_column[columns["Name"]]
-    faces = dict(zip(names, zip(*(by_column[index] for index in watched), strict=True), strict=True))
+    watched = [by_column[columns[name]] for name in _WATCHED if name in columns]
+    faces = dict(zip(names, zip(*watched, strict=True), strict=True))
     ages = dict(zip(names, by_column[columns["Age"]], strict=True)) if "Age" in columns else {}
     return Rows(faces, ages)
 

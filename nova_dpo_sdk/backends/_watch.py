@@ -131,9 +131,6 @@ class Watcher:
             try:
                 heard = self._listen()
                 failures = 0 if heard else failures
-            except _ExpiredError as expired:
-                self._say(Change.EXPIRED, error=expired.error)
-                return
             except ClusterError as error:
                 if not self._bear(error):
                     return
@@ -195,32 +192,22 @@ class Watcher:
         try:
             event: Json = json.loads(line)
             kind, thing = str(event["type"]), event["object"]
-        except (ValueError, KeyError, TypeError) as error:
+            version = "" if kind == "ERROR" else str(thing["metadata"]["resourceVersion"])
+            made = None if kind in ("ERROR", "BOOKMARK") else self._make(thing)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ClusterError(f"watch {ask.target}: a line is no event.", verb="watch", target=ask.target) from error
         if kind == "ERROR":
-            code = int(thing.get("code") or 0)
-            failed = ClusterError(
+            raise ClusterError(
                 f"watch {ask.target} failed: {thing.get('message') or 'no reason given'}",
                 verb="watch",
                 target=ask.target,
-                status=code,
+                status=int(thing.get("code") or 0),
                 reason=str(thing.get("reason") or ""),
             )
-            raise _ExpiredError(failed) if code == 410 else failed
-        self._version = str(thing["metadata"]["resourceVersion"])
-        if kind == "DELETED":
-            self._say(Change.DELETED, self._make(thing))
-        elif kind != "BOOKMARK":
-            self._say(Change.CHANGED, self._make(thing))
+        self._version = version
+        if kind != "BOOKMARK":
+            self._say(Change.DELETED if kind == "DELETED" else Change.CHANGED, made)
 
     def _say(self, change: Change, thing: Any = None, *, error: NovaError | None = None) -> None:
         if not self._over.is_set():
             self._tell(Told(self, change, thing, error))
-
-
-class _ExpiredError(Exception):
-    """The stream cannot be taken up where it was left."""
-
-    def __init__(self, error: ClusterError) -> None:
-        self.error = error
-        super().__init__(str(error))
