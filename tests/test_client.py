@@ -145,6 +145,14 @@ def test_an_unclear_answer_keeps_what_may_be_needed(cloud, nova, chats):
     assert job.wait().status is JobStatus.SUCCEEDED
 
 
+def test_a_refusal_after_an_unclear_answer_does_not_take_the_recipe_from_its_job(cloud, nova, chats):
+    cloud.faults.hang_up("create", target="pytorchjobs/*", after=True)
+    cloud.faults.answer("create", 403, code="Forbidden", target="pytorchjobs/*", after=True)
+    job = nova.submit(nova.plan(SFT, chats), check=False)
+    assert (len(jobs(nova)), len(config_maps(nova))) == (1, 1)
+    assert job.wait().status is JobStatus.SUCCEEDED
+
+
 def test_a_failed_run_is_not_adopted_and_names_the_next_attempt(cloud, chats):
     nova = NovaClient(cloud.hyperpod(options=HyperPodOptions(active_deadline_seconds=1)), output=cloud.output)
     plan = nova.plan(SFT, chats)

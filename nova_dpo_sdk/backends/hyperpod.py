@@ -298,6 +298,10 @@ class HyperPodBackend:
         except ClusterError as error:
             if error.reason == "AlreadyExists":
                 return self._adopt(plan, api.get(PYTORCHJOBS, self.namespace, plan.name))
+            # A refusal may answer the second try of a create whose first one arrived: the job then needs its recipe.
+            there = api.get_or_none(PYTORCHJOBS, self.namespace, plan.name)
+            if there is not None:
+                return self._adopt(plan, there)
             if fresh and 400 <= error.status < 500:
                 api.delete(CONFIGMAPS, self.namespace, config_map["metadata"]["name"])
             raise
