@@ -330,7 +330,8 @@ def _moment(since: datetime | timedelta | None, now: datetime) -> datetime | Non
 
 
 def _refuse_if_wrong(preflight: Preflight) -> None:
-    if not preflight.ok:
+    # What would stop a new job, such as a node that is being replaced, must not part us from one that runs already.
+    if not preflight.ok and not preflight.is_there:
         raise PlanRejectedError(f"{preflight.name} cannot run; no job was sent:", preflight.errors)
 
 

@@ -70,6 +70,18 @@ def test_a_growing_group_is_a_warning(clock, pairs):
         assert not found["instance-group-too-small"].is_error
 
 
+def test_a_job_that_is_there_is_found_again_though_its_cluster_has_lost_nodes(cloud, nova, pairs):
+    plan = nova.plan(DPO, pairs)
+    first = nova.submit(plan)
+    cloud.cluster.status = "Failed"
+    assert not nova.check(plan).ok
+    again = nova.submit(plan)
+    assert again.adopted
+    assert again.ref == first.ref
+    with pytest.raises(PlanRejectedError):
+        nova.submit(plan.again())
+
+
 def test_an_identity_without_rights_is_told_which(cloud, nova, pairs):
     cloud.role = "unmapped"
     answers = nova.check(nova.plan(DPO, pairs))

@@ -8,7 +8,7 @@ from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.backends import _manifests as manifests
 from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, NODES, PODS, PYTORCHJOBS, Resource
 from nova_dpo_sdk.backends._plan import LABEL_DIGEST
-from nova_dpo_sdk.backends._preflight import Check, Preflight, Question, ask_all, not_asked, unknown
+from nova_dpo_sdk.backends._preflight import JOB_THERE, Check, Preflight, Question, ask_all, not_asked, unknown
 from nova_dpo_sdk.errors import ClusterError, Finding, Severity
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class HyperPodPreflight:
         held = api.get(PYTORCHJOBS, namespace, self._plan.name)
         if held["metadata"].get("labels", {}).get(manifests.DIGEST_LABEL) == self._plan.digest[:LABEL_DIGEST]:
             note = Finding(
-                "job-there", Severity.NOTE, "name", f"{self._plan.name} was submitted before: it will be adopted."
+                JOB_THERE, Severity.NOTE, "name", f"{self._plan.name} was submitted before: it will be adopted."
             )
             return Check("job name", "this very job is there", (note,))
         finding = Finding(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 WORKERS = 12
 """Questions that are asked at the same time."""
+JOB_THERE = "job-there"
+"""Code of the note that the very same job was submitted before."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Preflight:
     def ok(self) -> bool:
         """Whether nothing stands in the way of a submit."""
         return not self.errors
+
+    @property
+    def is_there(self) -> bool:
+        """Whether this very job was submitted before: a submit would find it, not create it."""
+        return any(finding.code == JOB_THERE for finding in self.findings)
 
     def __str__(self) -> str:
         from nova_dpo_sdk.backends._show import findings_text

@@ -9,7 +9,7 @@ from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.aws import _training_checks as checks
 from nova_dpo_sdk.aws import _training_jobs as calls
 from nova_dpo_sdk.backends import _training_submit as sdk
-from nova_dpo_sdk.backends._preflight import Check, Preflight, Question, ask_all, unknown
+from nova_dpo_sdk.backends._preflight import JOB_THERE, Check, Preflight, Question, ask_all, unknown
 from nova_dpo_sdk.backends._training_status import fold
 from nova_dpo_sdk.errors import AWSError, ConfigurationError, Finding, NotFoundError, Severity
 
@@ -99,7 +99,7 @@ class TrainingJobPreflight:
             )  # fmt: skip
             return Check("job name", "taken", (finding,))
         status = fold(plan.ref, existing, backend.clock.now()).status
-        note = Finding("job-there", Severity.NOTE, "name", f"{plan.name} was submitted before and is {status}.")
+        note = Finding(JOB_THERE, Severity.NOTE, "name", f"{plan.name} was submitted before and is {status}.")
         return Check("job name", f"this very job is there ({status})", (note,))
 
     def _sdk(self) -> Check:
