@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from cli_support import make_shell  # noqa: F401 - a fixture
 from conftest import chat, pair
 
 from nova_dpo_sdk import Platform, Recipe
-from nova_dpo_sdk.cli import _demo, main
+from nova_dpo_sdk.cli import main
 from nova_dpo_sdk.cli._screen import PlainScreen, RichScreen, bar
 from nova_dpo_sdk.local import FakeClock
 
@@ -100,7 +101,7 @@ def test_a_file_that_does_not_exist_is_an_error(shell):
 
 
 def test_without_the_extra_it_says_how_to_install_it(shell, monkeypatch):
-    monkeypatch.setattr(_demo, "find_spec", lambda name: None if name == "moto" else object())
+    monkeypatch.setitem(sys.modules, "moto", None)
     told = shell("demo")
     assert told.code == 1
     assert " ".join(told.err.split()) == (

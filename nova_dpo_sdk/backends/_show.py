@@ -52,7 +52,8 @@ def _as_yaml(thing: dict[str, Any]) -> str:
             return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)  # pyright: ignore[reportUnknownMemberType] - untyped in PyYAML's stubs
 
     Blocks.add_representer(str, Blocks.block)
-    return str(yaml.dump(thing, Dumper=Blocks, sort_keys=False, allow_unicode=True, width=4096))
+    text = yaml.dump(thing, Dumper=Blocks, sort_keys=False, allow_unicode=True, width=4096)  # pyright: ignore[reportUnknownMemberType] - partly untyped in PyYAML's stubs
+    return str(text)
 
 
 def plan_head(plan: Plan) -> list[str]:

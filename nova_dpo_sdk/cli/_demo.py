@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +17,7 @@ from nova_dpo_sdk.cli._out import BAD, GOOD, counted, in_a_line, plural, say, wr
 from nova_dpo_sdk.cli._screen import bar, screen
 from nova_dpo_sdk.client import NovaClient
 from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset, detect_layout
-from nova_dpo_sdk.errors import ConfigurationError, JobFailedError, Severity
+from nova_dpo_sdk.errors import JobFailedError, Severity
 from nova_dpo_sdk.recipes import DPORecipe, SFTRecipe
 
 if TYPE_CHECKING:
@@ -47,23 +46,11 @@ class _Refused(Exception):  # noqa: N818 - not a fault: everything has been said
     """The rehearsal cannot go on; why is on the screen."""
 
 
-def require_local() -> None:
-    """Make sure that the extra `local` is installed.
-
-    Raises:
-        ConfigurationError: It is not; says how to install it.
-    """
-    missing = [name for name in ("moto", "werkzeug", "cryptography") if find_spec(name) is None]
-    if missing:
-        raise ConfigurationError(
-            f"The rehearsal cloud needs {' and '.join(missing)}. Install it: pip install 'nova-dpo-sdk[local]'"
-        )
-
-
 def demo(arguments: argparse.Namespace) -> int:
     """Rehearse SFT and DPO."""
+    from nova_dpo_sdk.local import LocalCloud, Script, require_local
+
     require_local()
-    from nova_dpo_sdk.local import LocalCloud, Script
 
     clock: Clock = arguments.clock or SystemClock()
     show = _Demo(screen(), clock, Path(arguments.out), NovaModel(arguments.model))

@@ -8,6 +8,7 @@ from ._agenda import Script
 from ._api_faults import API_FAULTS
 from ._cloud import LocalCloud
 from ._connection import LocalConnection
+from ._extra import require_local
 from ._job_faults import JOB_FAULTS
 from ._machines import InstanceGroup
 from ._requests import Request
@@ -25,4 +26,5 @@ __all__ = [
     "Request",
     "Role",
     "Script",
+    "require_local",
 ]

@@ -15,6 +15,7 @@ from ._aws import AWSFront
 from ._buckets import Buckets
 from ._connection import LocalConnection
 from ._container import NovaContainer
+from ._extra import require_local
 from ._faults import Faults
 from ._job_faults import JOB_FAULTS
 from ._kubernetes import KubernetesAPI, mapped
@@ -144,11 +145,13 @@ class LocalCloud:
         """Make buckets, nodes and namespaces, and listen on two ports of 127.0.0.1.
 
         Raises:
-            ConfigurationError: It was started before, or another cloud of this process has the bucket's name.
+            ConfigurationError: It was started before, another cloud of this process has the bucket's name, or the
+                extra `local` is not installed.
         """
         if self._used:
             raise ConfigurationError("This LocalCloud was started before; each one runs once. Make a new one.")
         self._used = True
+        require_local()
         from ._certificates import make_certificates
 
         certificates = make_certificates()
