@@ -230,6 +230,15 @@ class AWS:
             return (RangedObject(str(uri), held.size, held.etag, store, self.clock),)
         return tuple(_ranged.below(store, uri, self.clock))
 
+    def list_below(self, folder: S3Uri) -> list[S3Uri]:
+        """The address of every object below a folder, in the order of their keys; a thousand for each request.
+
+        Raises:
+            NotFoundError: There is no such bucket.
+            AccessDeniedError: The caller may not look (s3:ListBucket).
+        """
+        return [S3Uri.parse(each.name) for each in _ranged.below(self._store(), folder, self.clock)]
+
     def write(
         self,
         uri: S3Uri,

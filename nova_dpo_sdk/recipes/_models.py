@@ -17,7 +17,7 @@ from nova_dpo_sdk.catalog import (
     family_of,
 )
 from nova_dpo_sdk.errors import Finding, RecipeError, Severity
-from nova_dpo_sdk.recipes._checkpoint import Checkpoint  # noqa: TC001 - pydantic resolves it at run time
+from nova_dpo_sdk.recipes._checkpoint import Checkpoint
 from nova_dpo_sdk.recipes._layout import field_paths
 from nova_dpo_sdk.recipes._values import Value, refused, shown
 
