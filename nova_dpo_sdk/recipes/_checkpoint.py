@@ -29,7 +29,7 @@ def _inferred(data: dict[str, Any]) -> Platform | None:
     return platform_of(data["uri"])
 
 
-class Checkpoint(Value):
+class Checkpoint(Value, frozen=True):
     """The weights that a finished run left, as the next run's starting point.
 
     A next run must train the same model with the same kind of tuning on the same platform (AWS Nova user

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from nova_dpo_sdk.catalog import (
     Catalog,
@@ -41,13 +41,13 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType] - checked next
 
 
-class FullRank(Value):
+class FullRank(Value, frozen=True):
     """Train all weights. Larger behaviour changes; needs more nodes and provisioned throughput to serve."""
 
     kind: ClassVar[TuningKind] = TuningKind.FULL_RANK
 
 
-class LoRA(Value):
+class LoRA(Value, frozen=True):
     """Train a low-rank adapter over the frozen base model.
 
     What is left out takes the published default of the recipe that it is used in.
@@ -98,7 +98,7 @@ def _limited(name: str, value: Any, limits: Any) -> Any:
     return value
 
 
-class Recipe(Value):
+class Recipe(Value, frozen=True, validate_default=True):
     """What every Nova recipe says; use `SFTRecipe`, `DPORecipe` or `Nova2SFTRecipe`.
 
     Fields that are left out take the defaults of the published recipe for the model and the tuning; a plan
@@ -109,7 +109,7 @@ class Recipe(Value):
         RecipeError: Carries every finding about every field at once.
     """
 
-    model_config = ConfigDict(validate_default=True)  # a default can be wrong beside what was given: min_lr below lr
+    # Defaults are validated, since one can be wrong beside what was given: min_lr below lr.
 
     technique: Technique
     """What this recipe trains with; fixed by its class."""
@@ -322,7 +322,7 @@ class Recipe(Value):
         return cls.from_yaml(read_file(path), extra=extra)
 
 
-class _Nova1Recipe(Recipe):
+class _Nova1Recipe(Recipe, frozen=True):
     """The parameters that SFT and DPO of Nova Micro, Lite and Pro share."""
 
     max_epochs: int = _published("max_epochs")
@@ -358,17 +358,17 @@ class _Nova1Recipe(Recipe):
         return _below(min_lr, info)
 
 
-class SFTRecipe(_Nova1Recipe):
+class SFTRecipe(_Nova1Recipe, frozen=True):
     """Supervised fine-tuning of Nova Micro, Lite or Pro on chats."""
 
-    technique: Literal[Technique.SFT] = Technique.SFT  # pyright: ignore[reportIncompatibleVariableOverride] - narrowed on a frozen value
+    technique: Literal[Technique.SFT] = Technique.SFT
     """Always SFT."""
 
 
-class DPORecipe(_Nova1Recipe):
+class DPORecipe(_Nova1Recipe, frozen=True):
     """Direct preference optimization of Nova Micro, Lite or Pro on preference pairs."""
 
-    technique: Literal[Technique.DPO] = Technique.DPO  # pyright: ignore[reportIncompatibleVariableOverride] - narrowed on a frozen value
+    technique: Literal[Technique.DPO] = Technique.DPO
     """Always DPO."""
     beta: float = _published("beta")
     """How strongly the model holds to the reference, 0.001 to 0.5 (to 0.1 by some sources); start with 0.1.
@@ -377,10 +377,10 @@ class DPORecipe(_Nova1Recipe):
     """
 
 
-class Nova2SFTRecipe(Recipe):
+class Nova2SFTRecipe(Recipe, frozen=True):
     """Supervised fine-tuning of Nova 2 Lite, whose recipes have a layout of their own."""
 
-    technique: Literal[Technique.SFT] = Technique.SFT  # pyright: ignore[reportIncompatibleVariableOverride] - narrowed on a frozen value
+    technique: Literal[Technique.SFT] = Technique.SFT
     """Always SFT."""
     model: NovaModel = Field(default=NovaModel.LITE_2, strict=False)
     """Always Nova 2 Lite."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from nova_dpo_sdk.errors import Finding, RecipeError, Severity
@@ -19,16 +19,11 @@ SHOWN = 120
 """Longest piece of a refused value that a message repeats, in characters."""
 
 
-class Value(BaseModel):
-    """A frozen, strict value; constructing a wrong one raises RecipeError with every finding."""
+class Value(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True):
+    """A frozen, strict value; constructing a wrong one raises RecipeError with every finding.
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        defer_build=True,
-    )
+    A class below says `frozen=True` again, since type checkers do not inherit it.
+    """
 
     if not TYPE_CHECKING:  # type checkers keep the constructor that pydantic derives from the fields
 
