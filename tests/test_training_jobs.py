@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import importlib.util
 import io
 import json
 import tarfile
@@ -12,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 import yaml
+from sagemaker_support import needs_sdk, without_sdk
 
 from nova_dpo_sdk import (
     Checkpoint,
@@ -44,10 +44,6 @@ from nova_dpo_sdk.errors import (
     ServiceError,
 )
 from nova_dpo_sdk.local import LocalCloud, Script
-
-HAS_SDK = importlib.util.find_spec("sagemaker") is not None
-needs_sdk = pytest.mark.skipif(not HAS_SDK, reason="needs the SageMaker SDK (extra `sagemaker`)")
-without_sdk = pytest.mark.skipif(HAS_SDK, reason="the SageMaker SDK is installed")
 
 SFT = SFTRecipe(name="support-sft", model=NovaModel.LITE, replicas=4, tuning=LoRA(alpha=64), warmup_steps=1)
 DPO = DPORecipe(name="support-dpo", model=NovaModel.LITE, replicas=4, beta=0.1, warmup_steps=1)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 import yaml
+from sagemaker_support import needs_trainer
 
 from nova_dpo_sdk import Checkpoint, DPORecipe, NovaClient, NovaModel, TrainingJobOptions
 from nova_dpo_sdk.catalog import TuningKind
 
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("sagemaker") is None, reason="needs the SageMaker SDK"),
+    needs_trainer,
     pytest.mark.filterwarnings("ignore"),  # the SDK's own deprecations
 ]
 
