@@ -67,7 +67,7 @@ def test_plan_without_a_place_is_wrong_usage_and_names_the_options(shell):
         (("data", "check", "no.jsonl"), "no.jsonl does not exist"),
         (("data", "convert", "no.jsonl", "out.jsonl"), "no.jsonl does not exist"),
         (("status", "job-7"), "'job-7' is not a job reference"),
-        (("status", "training-jobs://us-east-1/job"), "is not a job on HyperPod"),
+        (("status", "training-jobs://us-east-1/a/b"), "not a job reference"),
         (("checkpoint", "hyperpod://us-east-1/c/kubeflow/j", "--output", "acme"), "acme"),
         (("status", "hyperpod://us-east-1/c/kubeflow/j", "--local", "no.json"), "no.json"),
         (("recipe", "new", "--technique", "sft", "-o", "."), "."),

@@ -8,6 +8,7 @@ import sys
 import pytest
 from cli_support import make_shell  # noqa: F401 - a fixture
 from conftest import chat, pair
+from sagemaker_support import needs_sdk, without_sdk
 
 from nova_dpo_sdk import Platform, Recipe
 from nova_dpo_sdk.cli import main
@@ -154,3 +155,24 @@ def test_the_rich_screen_fits_into_eighty_columns(capsys, monkeypatch):
 def test_both_screens_can_do_the_same():
     public = {name for name in vars(PlainScreen) if not name.startswith("_")}
     assert public == {name for name in vars(RichScreen) if not name.startswith("_")}
+
+
+@needs_sdk
+def test_both_stages_go_through_on_training_jobs_too(shell):
+    told = shell("demo", "--platform", "training-jobs", "--out", "out")
+    assert (told.code, told.err) == (0, "")
+    assert told.out.count("succeeded") == 2
+    assert told.out.count("then the recipe and CreateTrainingJob") == 2
+    out = shell.folder / "out"
+    plans = {stage: json.loads((out / stage / "plan.json").read_text()) for stage in ("sft", "dpo")}
+    assert plans["dpo"]["parent"] == plans["sft"]["ref"]
+    assert plans["dpo"]["objects"][1]["HyperParameters"]["base_model_location"] == plans["dpo"]["starts_from"]
+    assert "-smtj-" in plans["dpo"]["starts_from"]
+
+
+@without_sdk
+def test_training_jobs_without_the_sdk_are_refused_before_anything_starts(shell):
+    told = shell("demo", "--platform", "training-jobs", "--out", "out")
+    assert told.code == 1
+    assert "nova-dpo-sdk[sagemaker]" in told.err
+    assert not (shell.folder / "out").exists()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from cli_support import CHATS, PAIRS, PLACE, make_shell  # noqa: F401 - a fixture
+from sagemaker_support import needs_sdk
+
+from nova_dpo_sdk import NovaClient, NovaModel, SFTRecipe
 
 
 def test_plan_needs_no_cloud_and_says_what_would_be_sent(shell):
@@ -161,3 +164,16 @@ def test_jobs_lists_what_was_sent_and_logs_tells_its_story(shell, cloud):
 def test_jobs_and_logs_need_to_know_where(shell):
     assert shell("jobs").code == 2
     assert shell("logs", "hyperpod://us-east-1/research/kubeflow/x").code == 2
+
+
+@needs_sdk
+def test_jobs_on_training_jobs_are_followed_like_any_other(shell, cloud, clock, chats):
+    nova = NovaClient(cloud.training_jobs(), output=cloud.output)
+    ref = nova.submit(nova.plan(SFTRecipe(name="sft", model=NovaModel.LITE, replicas=4, warmup_steps=1), chats)).ref
+    local = shell.local(cloud)
+    assert "pending" in shell("status", ref, *local).out
+    assert shell("wait", ref, *local).code == 0
+    clock.advance(60)
+    assert "Starting SFT Job" in shell("logs", ref, *local).out
+    assert "-smtj-" in shell("checkpoint", ref, *local).out
+    assert shell("cancel", ref, *local).code == 0

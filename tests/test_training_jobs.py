@@ -807,3 +807,14 @@ def test_a_backend_shows_no_secret():
     assert repr(TrainingJobBackend("arn:aws:iam::123456789012:role/x", region="us-east-1")) == (
         "TrainingJobBackend('arn:aws:iam::123456789012:role/x', instance_type='ml.p5.48xlarge')"
     )
+
+
+def test_looking_at_jobs_needs_no_role_but_a_plan_does(cloud, nova, chats):
+    job = send(nova, nova.plan(SFT, chats))
+    looking = NovaClient(cloud.training_jobs(role=None), output=cloud.output)
+    assert looking.job(job.ref).result().job == job.ref
+    plan = looking.plan(SFT, chats)
+    assert "role-missing" in {each.code for each in plan.errors}
+    assert plan.objects == ()
+    with pytest.raises(PlanRejectedError, match="role"):
+        looking.submit(plan)

@@ -78,7 +78,7 @@ class TrainingJobOptions:
 def option_findings(role: object, options: TrainingJobOptions) -> list[Finding]:
     """Everything that SageMaker would refuse about a role and options."""
     found: list[Finding] = []
-    if not isinstance(role, str) or not ROLE_ARN.match(role):
+    if role is not None and (not isinstance(role, str) or not ROLE_ARN.match(role)):
         allowed = "arn:aws:iam::<account>:role/<name>"
         found.append(_bad("role", role, allowed, "Give the ARN of an execution role that SageMaker may assume."))
     found += _numbers(options)

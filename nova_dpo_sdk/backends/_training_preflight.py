@@ -112,7 +112,7 @@ class TrainingJobPreflight:
         return Check("sagemaker sdk", "not installed", (finding,))
 
     def _role(self) -> Check:
-        arn = self._backend.role
+        arn = self._backend.role or ""
         try:
             role = checks.role(self._backend.aws.client("iam"), arn.rpartition("/")[2])
         except NotFoundError:
@@ -127,7 +127,7 @@ class TrainingJobPreflight:
 
     def _pass_role(self) -> Check:
         client = self._backend.aws.client
-        if checks.may_pass(client("iam"), client("sts"), self._backend.role):
+        if checks.may_pass(client("iam"), client("sts"), self._backend.role or ""):
             return Check("pass role", "allowed")
         finding = Finding(
             "pass-role-denied", Severity.WARNING, "role",

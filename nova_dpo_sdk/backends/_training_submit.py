@@ -28,6 +28,19 @@ def is_installed() -> bool:
     return importlib.util.find_spec("sagemaker.core") is not None if places else False
 
 
+def require_sdk() -> None:
+    """Make sure that a training job can be submitted; imports nothing.
+
+    Raises:
+        ConfigurationError: The SageMaker SDK is not installed; says how to install it.
+    """
+    if not is_installed():
+        raise ConfigurationError(
+            f"Submitting a training job needs sagemaker.core of the SageMaker SDK v3. Install it: {INSTALL}. "
+            "Looking at jobs works without it."
+        )
+
+
 def send(request: Json, session: boto3.Session, region: str) -> None:
     """Create the training job, once the SDK's own types have found nothing wrong with the request.
 

@@ -51,7 +51,8 @@ class TrainingJobBackend:
     Only `submit` and `to_sagemaker` need the SageMaker SDK (extra `sagemaker`), and import it then.
 
     Args:
-        role: ARN of the execution role that SageMaker assumes: it reads the data and writes the output.
+        role: ARN of the execution role that SageMaker assumes: it reads the data and writes the output. Looking at
+            jobs needs none; a plan without one has an error.
         instance_type: Such as `ml.p5.48xlarge`, or `ml.g5.48xlarge`, where DPO runs on training jobs only.
         session: A boto3 session, or a `Session` of the SageMaker SDK; boto3's default when left out.
         region: AWS Region; the session's when left out.
@@ -70,7 +71,7 @@ class TrainingJobBackend:
 
     def __init__(
         self,
-        role: str,
+        role: str | None = None,
         *,
         instance_type: str = "ml.p5.48xlarge",
         session: boto3.Session | Any = None,
@@ -99,7 +100,7 @@ class TrainingJobBackend:
     @property
     def role_account(self) -> str:
         """The account that the role's ARN names."""
-        match = ROLE_ARN.match(self.role)
+        match = ROLE_ARN.match(self.role or "")
         return match[2] if match else ""
 
     def identity(self) -> dict[str, str]:
@@ -138,6 +139,9 @@ class TrainingJobBackend:
             fix = 'Give TrainingJobBackend(region="us-east-1"), or set AWS_REGION.'
             return [Finding("region-missing", Severity.ERROR, "region", "No AWS Region is set.", fix=fix)]
         found: list[Finding] = []
+        if self.role is None:
+            fix = 'Give TrainingJobBackend(role="arn:aws:iam::<account>:role/<name>"), a role that trusts SageMaker.'
+            found.append(Finding("role-missing", Severity.ERROR, "role", "No execution role is named.", fix=fix))
         if self._image(recipe, region) is None:
             found.append(_no_image(region, self.catalog))
         if self.options.model_package and recipe.checkpoint is not None:
@@ -148,10 +152,10 @@ class TrainingJobBackend:
         return self.options.image or self.catalog.training_image(self.platform, recipe.family, region)
 
     def render(self, recipe: Recipe, digest: str) -> tuple[dict[str, Any], ...]:
-        """The PutObject of the recipe and the CreateTrainingJob request; empty when there is no image to name."""
+        """The PutObject of the recipe and the CreateTrainingJob request; empty when image or role have no name."""
         region = self._region()
         image = self._image(recipe, region) if region else None
-        if image is None:
+        if image is None or self.role is None:
             return ()
         shape = requests.TrainingShape(
             role=self.role,

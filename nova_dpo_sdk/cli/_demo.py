@@ -11,7 +11,8 @@ from nova_dpo_sdk._time import SystemClock
 from nova_dpo_sdk._version import __version__
 from nova_dpo_sdk.backends import JobStatus
 from nova_dpo_sdk.backends._show import size
-from nova_dpo_sdk.catalog import Catalog, NovaModel, Technique
+from nova_dpo_sdk.backends._training_submit import require_sdk
+from nova_dpo_sdk.catalog import Catalog, NovaModel, Platform, Technique
 from nova_dpo_sdk.cli._data import conversion_lines
 from nova_dpo_sdk.cli._out import BAD, GOOD, counted, in_a_line, plural, say, write_file
 from nova_dpo_sdk.cli._screen import bar, screen
@@ -42,6 +43,12 @@ FEW = 1000
 """Records below which the demo takes the smallest batch and one step of warm-up, so that there are some steps."""
 
 
+_NEXT = {
+    Platform.HYPERPOD: "On your cluster: nova-dpo submit --recipe R --data D --cluster C --output S3",
+    Platform.TRAINING_JOBS: "In your account: NovaClient(TrainingJobBackend(role=ARN), output=S3).submit(...)",
+}
+
+
 class _Refused(Exception):  # noqa: N818 - not a fault: everything has been said on the screen
     """The rehearsal cannot go on; why is on the screen."""
 
@@ -53,7 +60,10 @@ def demo(arguments: argparse.Namespace) -> int:
     require_local()
 
     clock: Clock = arguments.clock or SystemClock()
-    show = _Demo(screen(), clock, Path(arguments.out), NovaModel(arguments.model))
+    platform = Platform(arguments.platform)
+    if platform is Platform.TRAINING_JOBS:
+        require_sdk()
+    show = _Demo(screen(), clock, Path(arguments.out), NovaModel(arguments.model), platform)
     script = Script(noticing=0.5, starting=1.0, loading=0.5, training=4.0)
     try:
         chats, pairs = show.data(arguments.chats, arguments.pairs)
@@ -81,12 +91,18 @@ def _keep(cloud: LocalCloud, show: _Demo) -> None:
         file.unlink(missing_ok=True)
 
 
+def _kind(sent: dict[str, Any]) -> str:
+    """What an object of a plan is called: its kind on a cluster, else what AWS is asked for."""
+    return str(sent.get("kind") or ("CreateTrainingJob" if "TrainingJobName" in sent else "the recipe"))
+
+
 @dataclass
 class _Demo:
     screen: Screen
     clock: Clock
     out: Path
     model: NovaModel
+    platform: Platform
     refs: list[str] = field(default_factory=list[str])
 
     # --- data -----------------------------------------------------------------------------------------------------
@@ -147,8 +163,7 @@ class _Demo:
 
     def run(self, cloud: LocalCloud, chats: ChatDataset, pairs: PreferenceDataset) -> None:
         """Both stages, and what came of them."""
-        nova = NovaClient(cloud.hyperpod(account=cloud.account), output=cloud.output)
-        self.screen.row("cloud", f"cluster {cloud.cluster_name} in {cloud.region}, rehearsed on 127.0.0.1", "quiet")
+        nova = self._client(cloud)
         sft = self._fitted(SFTRecipe(name="sft", model=self.model), chats)
         taught = self._stage(nova, "1  SFT", "teach the task on chats", sft, chats)
         dpo = self._fitted(DPORecipe(name="dpo", model=self.model), pairs).starting_from(taught)
@@ -158,8 +173,16 @@ class _Demo:
         self.screen.end(
             "SFT and DPO went through, rehearsed: no model was trained",
             [("SFT checkpoint", taught.uri), ("DPO checkpoint", aligned.uri), (f"{self.out}/", held)],
-            "On your cluster: nova-dpo submit --recipe R --data D --cluster C --output S3",
+            _NEXT[self.platform],
         )
+
+    def _client(self, cloud: LocalCloud) -> NovaClient:
+        if self.platform is Platform.HYPERPOD:
+            where, backend = f"cluster {cloud.cluster_name}", cloud.hyperpod(account=cloud.account)
+        else:
+            where, backend = "SageMaker Training Jobs", cloud.training_jobs(account=cloud.account)
+        self.screen.row("cloud", f"{where} in {cloud.region}, rehearsed on 127.0.0.1", "quiet")
+        return NovaClient(backend, output=cloud.output)
 
     def _fitted(self, recipe: R, data: Dataset) -> R:
         if data.report().records >= FEW:
@@ -207,8 +230,7 @@ class _Demo:
 
         with self.screen.busy("sending", lambda: f"{bar(sent, total)} {size(sent)} of {size(total)}"):
             job = nova.submit(plan, on_upload=count)
-        kinds = " and ".join(str(each["kind"]) for each in plan.objects)
-        self.screen.row("sent", f"{size(total)} of data, then {kinds}")
+        self.screen.row("sent", f"{size(total)} of data, then {' and '.join(map(_kind, plan.objects))}")
         self.refs.append(job.ref)
         return job
 

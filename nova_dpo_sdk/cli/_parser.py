@@ -88,6 +88,12 @@ def _demo(words: Words) -> None:
     )
     word.add_argument("--model", choices=MODELS[:3], default="nova-lite", help="the model (default: nova-lite)")
     word.add_argument(
+        "--platform",
+        choices=("hyperpod", "training-jobs"),
+        default="hyperpod",
+        help="where jobs run (default: hyperpod); training-jobs needs the extra `sagemaker`",
+    )
+    word.add_argument(
         "--out",
         metavar="DIR",
         default="nova-dpo-demo",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.backends.hyperpod import HyperPodBackend
+from nova_dpo_sdk.backends.training_jobs import TrainingJobBackend
 from nova_dpo_sdk.catalog import Platform
 from nova_dpo_sdk.client import NovaClient
 from nova_dpo_sdk.errors import ConfigurationError
@@ -46,10 +47,12 @@ def place(arguments: argparse.Namespace) -> HyperPodBackend:
     return HyperPodBackend(clock=arguments.clock, **given)
 
 
-def backend(arguments: argparse.Namespace, ref: JobRef) -> HyperPodBackend:
+def backend(arguments: argparse.Namespace, ref: JobRef) -> HyperPodBackend | TrainingJobBackend:
     """The backend that a job's reference names."""
-    if ref.platform is not Platform.HYPERPOD:
-        raise ConfigurationError(f"{ref} is not a job on HyperPod; nova-dpo follows hyperpod:// jobs only.")
+    if ref.platform is Platform.TRAINING_JOBS:
+        if arguments.local is None:
+            return TrainingJobBackend(clock=arguments.clock, region=ref.region)
+        return connection(arguments.local, arguments.clock).training_jobs(region=ref.region)
     cluster, namespace, _ = ref.path
     options: dict[str, Any] = {"cluster": cluster, "namespace": namespace, "region": ref.region}
     options["instance_type"] = getattr(arguments, "instance_type", "ml.p5.48xlarge")
