@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nova_dpo_sdk._time import Clock
-    from nova_dpo_sdk.backends import JobSnapshot, Plan
+    from nova_dpo_sdk.backends import Backend, JobSnapshot, Plan
     from nova_dpo_sdk.cli._screen import Screen
     from nova_dpo_sdk.datasets import Conversion, Dataset, Report
     from nova_dpo_sdk.errors import Finding
@@ -177,6 +177,7 @@ class _Demo:
         )
 
     def _client(self, cloud: LocalCloud) -> NovaClient:
+        backend: Backend
         if self.platform is Platform.HYPERPOD:
             where, backend = f"cluster {cloud.cluster_name}", cloud.hyperpod(account=cloud.account)
         else:
