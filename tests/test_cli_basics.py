@@ -15,7 +15,7 @@ from nova_dpo_sdk.local import FakeClock
 
 COMMANDS = [
     (), ("demo",), ("recipe",), ("recipe", "new"), ("recipe", "check"), ("recipe", "show"), ("data",), ("data", "check"),
-    ("data", "convert"), ("plan",), ("submit",), ("status",), ("wait",), ("cancel",), ("checkpoint",),
+    ("data", "convert"), ("data", "profile"), ("data", "split"), ("data", "upload"), ("data", "rules"), ("plan",), ("submit",), ("status",), ("wait",), ("cancel",), ("checkpoint",),
 ]  # fmt: skip
 
 

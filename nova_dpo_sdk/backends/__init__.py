@@ -14,6 +14,7 @@ from nova_dpo_sdk.backends._logs import LogLine, LogLines
 from nova_dpo_sdk.backends._metrics import MetricRow, Metrics
 from nova_dpo_sdk.backends._plan import LABEL_DIGEST, Plan, PlanInputs, Upload, draft, job_name
 from nova_dpo_sdk.backends._preflight import Check, Preflight
+from nova_dpo_sdk.backends._progress import progress_bar
 from nova_dpo_sdk.errors import Finding, Severity
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Upload",
     "draft",
     "job_name",
+    "progress_bar",
     "replica_html",
     "replica_table",
 ]

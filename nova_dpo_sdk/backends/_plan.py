@@ -13,7 +13,7 @@ from nova_dpo_sdk._version import __version__
 from nova_dpo_sdk.errors import DatasetError, Finding, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from nova_dpo_sdk.aws import S3Uri
@@ -286,7 +286,7 @@ def _read_data(recipe: Recipe, inputs: PlanInputs) -> tuple[list[Upload | None],
             continue
         found += [replace(each, where=each.where.replace("data", role, 1)) for each in report.findings()]
         if role == "data":
-            found += _against(recipe, report)
+            found += _against(recipe, report, data.rules)
         found += [*_many_files(role, data), *_images_elsewhere(role, data, inputs.output)]
         uploads.append(_upload(role, data, report, inputs.output))
     return uploads, found
@@ -342,9 +342,12 @@ def _images_elsewhere(role: str, data: Dataset, output: S3Uri) -> Iterable[Findi
         )
 
 
-def _against(recipe: Recipe, report: Report) -> list[Finding]:
+def _against(recipe: Recipe, report: Report, rules: Mapping[str, str]) -> list[Finding]:
     found = report.against(
-        model=str(recipe.model), max_length=recipe.max_length, global_batch_size=recipe.global_batch_size
+        model=str(recipe.model),
+        max_length=recipe.max_length,
+        global_batch_size=recipe.global_batch_size,
+        rules=rules,
     )
     return [*found, *_warm_up(recipe, report.records)]
 

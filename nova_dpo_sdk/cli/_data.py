@@ -1,53 +1,232 @@
-"""`nova-dpo data`: check, convert, profile and split training data."""
+"""`nova-dpo data`: check, convert, profile, split and upload training data, and list the rules."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from nova_dpo_sdk.backends._show import size
-from nova_dpo_sdk.cli._out import BAD, GOOD, finding_lines, plural, say, say_json, wrapped
-from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset, detect_layout
-from nova_dpo_sdk.errors import DatasetError
+from nova_dpo_sdk.cli._out import BAD, GOOD, complain, finding_dict, finding_lines, plural, say, say_json, wrapped
+from nova_dpo_sdk.cli._streams import STDIN, STDOUT, STREAM, readable, shown, temporary, writable, write_whole
+from nova_dpo_sdk.datasets import RULES, ChatDataset, PreferenceDataset, detect_layout
+from nova_dpo_sdk.datasets._rules import severities
+from nova_dpo_sdk.errors import ConfigurationError, DatasetError, Severity
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Generator, Sequence
 
     from nova_dpo_sdk.datasets import Conversion, Report
+    from nova_dpo_sdk.datasets._clean import Cleaning
+    from nova_dpo_sdk.errors import Finding
+
+    Data = PreferenceDataset | ChatDataset
 
 _NOVA: dict[str, type[PreferenceDataset | ChatDataset]] = {
     "nova-preference": PreferenceDataset,
     "nova-chat": ChatDataset,
 }
-_KINDS: dict[str, type[PreferenceDataset | ChatDataset]] = {"preference": PreferenceDataset, "chat": ChatDataset}
 _LISTED = 10_000
 """Problems that --all lists at most."""
 
+_HEAD = 1 << 20
+"""Bytes of data in S3 that their layout is told from."""
+
+
+# --- opening --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(arguments: argparse.Namespace, name: str) -> Generator[Data]:
+    """The data of that name: a file, `-`, or an address in S3."""
+    rules = _rules(arguments)
+    if name.startswith("s3://"):
+        yield _in_s3(arguments, name, rules)
+        return
+    with readable(name, getattr(arguments, "name", "")) as path, _told_as(path, name):
+        yield _of_kind(arguments.kind or _kind_of(path, name), path, rules)
+
+
+def _of_kind(kind: str, path: Path, rules: dict[str, str]) -> Data:
+    if kind == "preference":
+        return PreferenceDataset.from_jsonl(path, rules=rules)
+    return ChatDataset.from_jsonl(path, nova2=kind == "chat-nova-2", rules=rules)
+
+
+def _in_s3(arguments: argparse.Namespace, uri: str, rules: dict[str, str]) -> Data:
+    from nova_dpo_sdk.cli._place import aws
+
+    store = aws(arguments)
+    kind = arguments.kind or _kind_in_s3(PreferenceDataset.from_s3(uri, aws=store), uri)
+    if kind == "preference":
+        return PreferenceDataset.from_s3(uri, aws=store, rules=rules)
+    return ChatDataset.from_s3(uri, aws=store, nova2=kind == "chat-nova-2", rules=rules)
+
+
+def _kind_in_s3(data: Data, uri: str) -> str:
+    """The kind of data in S3, told from their first lines."""
+    source = data.sources[0]
+    head = source.read(0, min(source.size, _HEAD))
+    with temporary(head[: head.rfind(b"\n") + 1] or head) as path, _told_as(path, uri):
+        return _kind_of(path, uri)
+
+
+def _kind_of(path: Path, name: str) -> str:
+    layout = detect_layout(path)
+    if layout not in _NOVA:
+        raise DatasetError(
+            f"{shown(name)} has the layout {layout}, which is not Nova's. "
+            f"Convert it first: nova-dpo data convert {name} OUT.jsonl"
+        )
+    return _NOVA[layout].kind
+
+
+@contextmanager
+def _told_as(path: Path, name: str) -> Generator[None]:
+    """Let errors speak of what the user named, not of a file of ours that stands for it."""
+    try:
+        yield
+    except DatasetError as error:
+        if str(path) == name:
+            raise
+        raise DatasetError(str(error).replace(str(path), shown(name)), error.findings) from error
+
+
+def _rules(arguments: argparse.Namespace) -> dict[str, str]:
+    """What --rule asks for; wrong usage when there is no such rule or setting."""
+    rules = dict(arguments.rule)
+    try:
+        severities(rules)
+    except ConfigurationError as error:
+        arguments.usage(f"--rule: {error}")
+    return rules
+
+
+# --- check ----------------------------------------------------------------------------------------------------
+
 
 def check(arguments: argparse.Namespace) -> int:
-    """Hold every line of a file against every rule."""
-    kind = _KINDS[arguments.kind] if arguments.kind else _kind_of(arguments.file)
-    report = kind.from_jsonl(arguments.file).report(max_details=_LISTED if arguments.all else 1000)
-    if arguments.json:
-        say_json(json.loads(report.to_json()))
-        return GOOD if report.ok else BAD
-    if arguments.all:
-        say(*(f"{report.path}:{p.line}: {p.severity} [{p.code}] {p.path}: {p.message}" for p in report.problems))
+    """Hold every line of the data against every rule."""
+    if arguments.write_clean == STREAM and not arguments.rejected:
+        arguments.usage("--write-clean - goes with --rejected FILE, for the records that are not good")
+    if arguments.rejected and not arguments.write_clean:
+        arguments.usage("--rejected goes with --write-clean")
+    with _opened(arguments, arguments.file) as data:
+        cleaning = _cleaned(arguments, data) if arguments.write_clean else None
+        report = cleaning.report if cleaning else data.report(max_details=_LISTED if arguments.all else 1000)
+        if not data.sources:
+            report = replace(report, path=STDIN if arguments.file == STREAM else Path(arguments.file))
+    whole = report.against(**_recipe(arguments), rules=_rules(arguments))
+    _tell(arguments, _rendered(arguments, report, whole), headline(report, whole))
+    if cleaning is not None:
+        complain(*_cleaning_lines(cleaning, arguments))
+    return _code(arguments, report, whole)
+
+
+def _recipe(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a recipe asks of its data."""
+    if not arguments.recipe:
+        return {}
+    from nova_dpo_sdk.recipes import Recipe
+
+    recipe = Recipe.from_file(arguments.recipe)
+    return {
+        "model": str(recipe.model),
+        "max_length": recipe.max_length,
+        "global_batch_size": recipe.global_batch_size,
+    }
+
+
+def _tell(arguments: argparse.Namespace, text: str, summary: str) -> None:
+    """Write the report to --out, or show it; on standard error where standard output carries records."""
+    tell = complain if arguments.write_clean == STREAM else say
+    if arguments.out:
+        write_whole(Path(arguments.out), text + "\n")
+        tell(summary)
     else:
-        say(*finding_lines(report.findings()))
-    say(headline(report))
-    return GOOD if report.ok else BAD
+        tell(text)
 
 
-def _opened(arguments: argparse.Namespace, path: str) -> PreferenceDataset | ChatDataset:
-    kind = _KINDS[arguments.kind] if arguments.kind else _kind_of(path)
-    return kind.from_jsonl(path)
+def _code(arguments: argparse.Namespace, report: Report, whole: list[Finding]) -> int:
+    bad = not report.ok or any(finding.is_error for finding in whole)
+    doubtful = report.warnings or any(finding.severity is Severity.WARNING for finding in whole)
+    return BAD if bad or (arguments.strict and doubtful) else GOOD
+
+
+def _rendered(arguments: argparse.Namespace, report: Report, whole: list[Finding]) -> str:
+    wanted = "json" if arguments.json else arguments.format
+    if wanted == "json":
+        plain = {**json.loads(report.to_json()), "findings": [finding_dict(each) for each in whole]}
+        return json.dumps(plain, indent=2, ensure_ascii=False)
+    if wanted == "jsonl":
+        return report.to_jsonl(whole).rstrip("\n")
+    if wanted == "sarif":
+        return report.to_sarif(whole)
+    if arguments.all:
+        lines = [f"{report.path}:{p.line}: {p.severity} [{p.code}] {p.path}: {p.message}" for p in report.problems]
+        lines += finding_lines(whole)
+    else:
+        lines = finding_lines([*report.findings(), *whole])
+    return "\n".join([*lines, headline(report, whole)])
+
+
+def _cleaned(arguments: argparse.Namespace, data: Data) -> Cleaning[Data]:
+    with writable(arguments.write_clean) as target:
+        return cast("Cleaning[Data]", data.write_clean(target, rejected=arguments.rejected))
+
+
+def _cleaning_lines(done: Cleaning[Data], arguments: argparse.Namespace) -> list[str]:
+    good = STDOUT if arguments.write_clean == STREAM else arguments.write_clean
+    lines = [f"{plural(done.read, 'record')} read, {done.written:,} written to {good}"]
+    if done.rejected:
+        lines.append(f"{done.rejected:,} rejected, each with its reasons, in {done.rejected_path}")
+    if done.blank:
+        lines.append(f"{plural(done.blank, 'blank line')} left out")
+    return lines
+
+
+def headline(report: Report, whole: Sequence[Finding] = ()) -> str:
+    """What a report comes to, in one line."""
+    errors = report.errors + sum(finding.is_error for finding in whole)
+    warnings = report.warnings + sum(finding.severity is Severity.WARNING for finding in whole)
+    state = "good" if report.ok else f"{report.good:,} good and {report.bad:,} bad"
+    counts = f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"
+    return f"{report.path}: {plural(report.records, f'{report.kind} record')}, {state}; {counts}; {size(report.size)}"
+
+
+# --- rules ----------------------------------------------------------------------------------------------------
+
+
+def rules(arguments: argparse.Namespace) -> int:
+    """List every rule."""
+    from nova_dpo_sdk.datasets._renderings import rules_as_markdown
+
+    wanted = "json" if arguments.json else arguments.format
+    if wanted == "json":
+        say_json([{**asdict(rule), "severity": str(rule.severity)} for rule in RULES.values()])
+    elif wanted == "markdown":
+        say(rules_as_markdown().rstrip("\n"))
+    else:
+        for rule in RULES.values():
+            texts = (f"{rule.says} {rule.fix}", f"Source: {rule.source}.")
+            say(f"{rule.severity} [{rule.code}]", *(line for text in texts for line in wrapped(text)))
+    return GOOD
+
+
+# --- profile and split ----------------------------------------------------------------------------------------
 
 
 def profile(arguments: argparse.Namespace) -> int:
     """Say what data are made of."""
-    validation = _opened(arguments, arguments.validation) if arguments.validation else None
-    found = _opened(arguments, arguments.file).profile(validation)
+    with ExitStack() as stack:
+        data = stack.enter_context(_opened(arguments, arguments.file))
+        other = arguments.validation and stack.enter_context(_opened(arguments, arguments.validation))
+        found = data.profile(other or None)
+    if arguments.file == STREAM:
+        found = replace(found, name=STDIN)
     say(str(found))
     if arguments.plot:
         found.plot(arguments.plot)
@@ -57,47 +236,44 @@ def profile(arguments: argparse.Namespace) -> int:
 
 def split(arguments: argparse.Namespace) -> int:
     """Write data to two files, no prompt in both."""
-    done = _opened(arguments, arguments.file).split(arguments.train, arguments.validation, fraction=arguments.fraction)
-    say(str(done))
+    with _opened(arguments, arguments.file) as data:
+        say(str(data.split(arguments.train, arguments.validation, fraction=arguments.fraction)))
     return GOOD
 
 
-def _kind_of(path: str) -> type[PreferenceDataset | ChatDataset]:
-    layout = detect_layout(path)
-    if layout in _NOVA:
-        return _NOVA[layout]
-    raise DatasetError(
-        f"{path} has the layout {layout}, which is not Nova's. Convert it first: nova-dpo data convert {path} OUT.jsonl"
-    )
-
-
-def headline(report: Report) -> str:
-    """What a report comes to, in one line."""
-    state = "good" if report.ok else f"{report.good:,} good and {report.bad:,} bad"
-    counts = f"{plural(report.errors, 'error')}, {plural(report.warnings, 'warning')}"
-    return f"{report.path}: {plural(report.records, f'{report.kind} record')}, {state}; {counts}; {size(report.size)}"
+# --- convert --------------------------------------------------------------------------------------------------
 
 
 def convert(arguments: argparse.Namespace) -> int:
     """Write data of any known layout as Nova JSONL."""
-    layout = arguments.layout or detect_layout(arguments.source)
-    kind = _KINDS[arguments.kind] if arguments.kind else _kind_that_fits(layout)
-    done: Conversion[Any] = kind.convert(
-        arguments.source, arguments.target, layout=layout, clean_reserved=arguments.clean_reserved
-    )
-    report: Report = done.dataset.report()
+    tell = complain if arguments.target == STREAM else say
+    with (
+        readable(arguments.source) as source,
+        _told_as(source, arguments.source),
+        writable(arguments.target) as target,
+    ):
+        done, report = _converted(arguments, source, target)
+    report = replace(report, path=STDOUT if arguments.target == STREAM else Path(arguments.target))
     if arguments.json:
-        say_json(_plain(done, report))
+        tell(json.dumps(_plain(done, report), indent=2, ensure_ascii=False))
     else:
-        say(*conversion_lines(done), *finding_lines(report.findings()), headline(report))
+        tell(*conversion_lines(done), *finding_lines(report.findings()), headline(report))
     return GOOD if report.ok else BAD
 
 
-def _kind_that_fits(layout: str) -> type[PreferenceDataset | ChatDataset]:
+def _converted(arguments: argparse.Namespace, source: Path, target: Path) -> tuple[Conversion[Any], Report]:
+    layout = arguments.layout or detect_layout(source)
+    kind = arguments.kind or _kind_that_fits(layout)
+    made = PreferenceDataset if kind == "preference" else ChatDataset
+    done: Conversion[Any] = made.convert(source, target, layout=layout, clean_reserved=arguments.clean_reserved)
+    return done, _of_kind(kind, target, {}).report()
+
+
+def _kind_that_fits(layout: str) -> str:
     from nova_dpo_sdk.datasets._layouts import BY_NAME
 
     known = BY_NAME.get(layout)
-    return ChatDataset if known is not None and known.kind == "chat" else PreferenceDataset
+    return "chat" if known is not None and known.kind == "chat" else "preference"
 
 
 def conversion_lines(done: Conversion[Any]) -> list[str]:
@@ -123,3 +299,28 @@ def _plain(done: Conversion[Any], report: Report) -> dict[str, Any]:
         "errors": report.errors,
         "warnings": report.warnings,
     }
+
+
+# --- upload ---------------------------------------------------------------------------------------------------
+
+
+def upload(arguments: argparse.Namespace) -> int:
+    """Check data and send them to S3 at the same time; print where they are."""
+    from nova_dpo_sdk.aws import S3Uri
+    from nova_dpo_sdk.backends import progress_bar
+    from nova_dpo_sdk.backends._staging import stage
+    from nova_dpo_sdk.cli._place import aws
+
+    store = aws(arguments)
+    output = S3Uri.parse(arguments.output)
+    with _opened(arguments, arguments.file) as data:
+        total = data.path.stat().st_size if not data.sources else 0
+        with progress_bar(total) as told:
+            staged = stage(store, data, output, told)
+    report = staged.report()
+    if arguments.json:
+        say_json({"uri": staged.where, "sha256": report.sha256, "size": report.size, "records": report.records})
+        return GOOD
+    complain(*finding_lines(report.findings()), headline(report))
+    say(staged.where)
+    return GOOD

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MODELS = ("nova-micro", "nova-lite", "nova-pro", "nova-lite-2")
 P5 = "ml.p5.48xlarge"
+KINDS = ("preference", "chat", "chat-nova-2")
+_SOURCE = "the Nova JSONL: a file, - for stdin, or s3://bucket/key"
 
 _ABOUT = """\
 Fine-tune Amazon Nova by preference on SageMaker HyperPod: first on chats
@@ -133,17 +135,62 @@ def _extra(word: argparse.ArgumentParser) -> None:
 
 
 def _data(words: Words) -> None:
-    nouns = _noun(words, "data", "check, convert, profile and split training data")
+    nouns = _noun(words, "data", "check, convert, profile, split and upload training data")
+    check = _check(nouns)
+    convert = _convert(nouns)
+    profile = _word(nouns, "profile", "_data:profile", "say what data are made of, and which recipe values suit them")
+    profile.add_argument("file", metavar="FILE", help=_SOURCE)
+    profile.add_argument("--validation", metavar="FILE", help="what will be validated on: counts prompts in both")
+    profile.add_argument("--plot", metavar="PNG", help="draw the distributions, too (needs the extra plots)")
+    split = _word(nouns, "split", "_data:split", "write data to two files, no prompt in both")
+    split.add_argument("file", metavar="FILE", help=_SOURCE)
+    split.add_argument("train", metavar="TRAIN", help="the .jsonl file to train on")
+    split.add_argument("validation", metavar="VALIDATION", help="the .jsonl file to validate on")
+    split.add_argument(
+        "--fraction", type=_share, default=0.05, metavar="F", help="share of prompts to validate on (default: 0.05)"
+    )
+    upload = _upload(nouns)
+    rules = _word(nouns, "rules", "_data:rules", "list every rule with its remedy and its source")
+    rules.add_argument("--format", choices=("text", "markdown", "json"), default="text", help="how (default: text)")
+    for word in (check, convert, profile, split, upload):
+        word.add_argument("--kind", choices=KINDS, help="what the records are for (default: told from them)")
+    for word in (check, profile, split, upload):
+        _in_s3(word)
+    for word in (profile, split):
+        word.set_defaults(rule=[])
+    for word in (check, upload):
+        _rule(word)
+    for word in (check, convert, upload, rules):
+        _json(word)
+
+
+def _check(nouns: Words) -> argparse.ArgumentParser:
     check = _word(
         nouns,
         "check",
         "_data:check",
-        "hold every line of a Nova JSONL file against every rule",
+        "hold every line of Nova JSONL against every rule",
         "Prints one finding for each rule that is broken; --all lists every problem as\n"
-        "FILE:LINE: severity [rule] path: message.",
+        "FILE:LINE: severity [rule] path: message. The exit code is 1 for an error.",
     )
-    check.add_argument("file", metavar="FILE", help="the JSONL file")
-    check.add_argument("--all", action="store_true", help="list every problem")
+    check.add_argument("file", metavar="FILE", help=_SOURCE)
+    check.add_argument("--all", action="store_true", help="list every problem (text: the first 10,000)")
+    check.add_argument(
+        "--format", choices=("text", "json", "jsonl", "sarif"), default="text", help="how (default: text)"
+    )
+    check.add_argument("-o", "--out", metavar="FILE", help="write the report to a file")
+    check.add_argument(
+        "--write-clean", metavar="GOOD", help="write the good records to this file, byte by byte (- for stdout)"
+    )
+    check.add_argument(
+        "--rejected", metavar="BAD", help="the other records with reasons (default: GOOD.rejected.jsonl)"
+    )
+    check.add_argument("--recipe", metavar="YAML", help="hold the data against this recipe, too")
+    check.add_argument("--strict", action="store_true", help="exit code 1 for warnings, too")
+    return check
+
+
+def _convert(nouns: Words) -> argparse.ArgumentParser:
     convert = _word(
         nouns,
         "convert",
@@ -152,32 +199,47 @@ def _data(words: Words) -> None:
         "Reads JSONL, JSON or Parquet (plain, gzip or zstd). What Nova cannot hold is\n"
         "dropped or mended by named rules, and counted.",
     )
-    convert.add_argument("source", metavar="SRC", help="the file to read")
-    convert.add_argument("target", metavar="DST", help="the .jsonl file to write")
+    convert.add_argument("source", metavar="SRC", help="the file to read (- for stdin)")
+    convert.add_argument("target", metavar="DST", help="the .jsonl file to write (- for stdout)")
     convert.add_argument("--layout", metavar="L", help="layout of SRC (default: found out)")
     convert.add_argument(
         "--clean-reserved", action="store_true", help='remove words like "User:" where they begin a line'
     )
-    profile = _word(nouns, "profile", "_data:profile", "say what data are made of, and which recipe values suit them")
-    profile.add_argument("file", metavar="FILE", help="the Nova JSONL file")
-    profile.add_argument("--validation", metavar="FILE", help="what will be validated on: counts prompts in both")
-    profile.add_argument("--plot", metavar="PNG", help="draw the distributions, too (needs the extra plots)")
-    split = _word(nouns, "split", "_data:split", "write data to two files, no prompt in both")
-    split.add_argument("file", metavar="FILE", help="the Nova JSONL file")
-    split.add_argument("train", metavar="TRAIN", help="the .jsonl file to train on")
-    split.add_argument("validation", metavar="VALIDATION", help="the .jsonl file to validate on")
-    split.add_argument(
-        "--fraction", type=_share, default=0.05, metavar="F", help="share of prompts to validate on (default: 0.05)"
+    return convert
+
+
+def _upload(nouns: Words) -> argparse.ArgumentParser:
+    upload = _word(
+        nouns,
+        "upload",
+        "_data:upload",
+        "check data and send them to S3 at the same time",
+        "Prints the address, which is made of the content: the same bytes are never sent\n"
+        "twice, and an interrupted upload goes on where it stopped. Data with an error\n"
+        "are not left in S3.",
     )
-    for word in (profile, split):
-        word.add_argument(
-            "--kind", choices=("preference", "chat"), help="what the records are for (default: told from them)"
-        )
-    for word in (check, convert):
-        word.add_argument(
-            "--kind", choices=("preference", "chat"), help="what the records are for (default: told from them)"
-        )
-        _json(word)
+    upload.add_argument("file", metavar="FILE", help=_SOURCE)
+    upload.add_argument("--output", metavar="S3", required=True, help="S3 prefix for data, as plan and submit take it")
+    upload.add_argument("--name", metavar="NAME", help="the object's name, for data from stdin (default: data.jsonl)")
+    upload.set_defaults(interrupted="Interrupted. Do it again: what has arrived is not sent again.")
+    return upload
+
+
+def _rule(word: argparse.ArgumentParser) -> None:
+    word.add_argument(
+        "--rule",
+        metavar="CODE=SETTING",
+        type=_setting,
+        action="append",
+        default=[],
+        help="make a rule an error, a warning or off; repeatable; see data rules",
+    )
+
+
+def _in_s3(word: argparse.ArgumentParser) -> None:
+    word.add_argument("--region", metavar="R", help="AWS Region of data in S3 (default: that of your configuration)")
+    word.add_argument("--account", metavar="N", help="your account, 12 digits (default: asked of AWS)")
+    _local(word)
 
 
 def _plan(words: Words) -> None:
@@ -268,6 +330,13 @@ def _share(text: str) -> float:
     if value >= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and below 1")
     return value
+
+
+def _setting(text: str) -> tuple[str, str]:
+    code, found, setting = text.partition("=")
+    if not found or setting not in ("error", "warning", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not CODE=error, CODE=warning or CODE=off")
+    return code, setting
 
 
 def _seconds(text: str) -> float:

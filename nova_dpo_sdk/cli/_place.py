@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import argparse
 
     from nova_dpo_sdk._time import Clock
+    from nova_dpo_sdk.aws import AWS
     from nova_dpo_sdk.backends import JobRef
     from nova_dpo_sdk.local import LocalConnection
 
@@ -34,6 +35,15 @@ def client(arguments: argparse.Namespace) -> NovaClient:
         return NovaClient(HyperPodBackend(clock=arguments.clock, **given), output=arguments.output)
     cloud = connection(arguments.local, arguments.clock)
     return NovaClient(cloud.hyperpod(**given), output=arguments.output or cloud.output)
+
+
+def aws(arguments: argparse.Namespace) -> AWS:
+    """The AWS account that data commands name by their options."""
+    from nova_dpo_sdk.aws import AWS
+
+    if arguments.local is not None:
+        return connection(arguments.local, arguments.clock).hyperpod().aws
+    return AWS(region=arguments.region, account=arguments.account, clock=arguments.clock)
 
 
 def place(arguments: argparse.Namespace) -> HyperPodBackend:

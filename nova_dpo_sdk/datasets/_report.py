@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import html
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.datasets import _facts
-from nova_dpo_sdk.datasets._rules import LIMITS, RULES
+from nova_dpo_sdk.datasets._rules import LIMITS, RULES, severities
 from nova_dpo_sdk.errors import Finding, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 _SHOWN = 20
@@ -112,18 +112,36 @@ class Report:
             source=rule.source,
         )
 
-    def against(self, *, model: str, max_length: int, global_batch_size: int) -> list[Finding]:
-        """What only shows when the data meet a recipe.
+    def against(
+        self,
+        *,
+        model: str | None = None,
+        max_length: int | None = None,
+        global_batch_size: int | None = None,
+        rules: Mapping[str, str] | None = None,
+    ) -> list[Finding]:
+        """What only the data as a whole show, and what only shows when they meet a recipe.
 
         Args:
-            model: `nova-micro`, `nova-lite`, `nova-pro` or `nova-lite-2`.
-            max_length: The recipe's longest sequence, in tokens.
-            global_batch_size: The recipe's records per step.
+            model: `nova-micro`, `nova-lite`, `nova-pro` or `nova-lite-2`; None leaves out what depends on it.
+            max_length: The recipe's longest sequence, in tokens; None likewise.
+            global_batch_size: The recipe's records per step; None likewise.
+            rules: By rule code: `error`, `warning` or `off`, as for a look at the data.
+
+        Raises:
+            ConfigurationError: `rules` names an unknown rule or setting.
         """
-        found = [*self._against_model(model), *self._against_amounts(global_batch_size)]
+        table = severities(rules or {})
+        found = self._against(model, max_length or 0, global_batch_size or 0)
+        kept = ((finding, table[finding.code]) for finding in found)
+        return [replace(finding, severity=severity) for finding, severity in kept if severity is not None]
+
+    def _against(self, model: str | None, max_length: int, global_batch_size: int) -> list[Finding]:
+        found = [] if model is None else self._against_model(model)
+        found += self._against_amounts(global_batch_size)
         if self.kind == "preference" and self.image_records:
             found += self._against_images(max_length)
-        if too_long := sum(self.lengths[max_length // _facts.LENGTH_STEP :]):
+        if max_length and (too_long := sum(self.lengths[max_length // _facts.LENGTH_STEP :])):
             message = f"About {too_long:,} of {self.good:,} records are longer than {max_length:,} tokens."
             found.append(_run("records-too-long", too_long, message))
         return found
@@ -167,17 +185,25 @@ class Report:
         plain = {name: value for name, value in asdict(self).items() if name != "firsts"}
         return json.dumps({**plain, "path": str(self.path)}, indent=2)
 
-    def to_jsonl(self) -> str:
-        """One JSON object a line: a summary, then every problem that was kept."""
+    def to_jsonl(self, findings: Iterable[Finding] = ()) -> str:
+        """One JSON object a line: a summary, then every problem that was kept.
+
+        Args:
+            findings: What `against` says, to stand there too.
+        """
         from nova_dpo_sdk.datasets._renderings import as_jsonl
 
-        return as_jsonl(self)
+        return as_jsonl(self, findings)
 
-    def to_sarif(self) -> str:
-        """The problems that were kept as SARIF 2.1.0, for code review and editors."""
+    def to_sarif(self, findings: Iterable[Finding] = ()) -> str:
+        """The problems that were kept as SARIF 2.1.0, for code review and editors; all are counted in it.
+
+        Args:
+            findings: What `against` says, to stand there too.
+        """
         from nova_dpo_sdk.datasets._renderings import as_sarif
 
-        return as_sarif(self)
+        return as_sarif(self, findings)
 
     def __str__(self) -> str:
         lines = [self._headline(), *self._table()]
