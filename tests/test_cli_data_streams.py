@@ -68,7 +68,7 @@ def test_a_conversion_that_fails_writes_nothing_to_standard_output(piped):
     told = piped(b"{\n" * 3, "data", "convert", "-", "-")
     assert (told.code, told.out) == (1, "")
     assert "standard input" in told.err
-    assert "/tmp" not in told.err
+    assert "data.jsonl" not in told.err
 
 
 def test_profile_and_split_read_standard_input(piped, tmp_path: Path):
