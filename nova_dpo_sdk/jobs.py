@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk._time import ticks
-from nova_dpo_sdk.backends import Backend, JobRef, JobSnapshot, JobStatus, LogWish, replica_html
+from nova_dpo_sdk.backends import Backend, Deletes, JobRef, JobSnapshot, JobStatus, LogWish, replica_html
 from nova_dpo_sdk.backends._metrics import read_metrics
 from nova_dpo_sdk.catalog import NovaModel, Platform, Technique, TuningKind
 from nova_dpo_sdk.errors import (
@@ -43,7 +43,7 @@ class Patience:
 
     Attributes:
         degraded: Seconds for which a container may keep failing.
-        restarts: Restarts, of all replicas together, that end it sooner.
+        restarts: Restarts of one replica that end it sooner.
         stalled: Seconds for which nothing may happen.
     """
 
@@ -54,7 +54,8 @@ class Patience:
     def ends(self, snapshot: JobSnapshot, lasted: float) -> bool:
         """Whether a trouble that has lasted for `lasted` seconds ends the wait."""
         if snapshot.status is JobStatus.DEGRADED:
-            return lasted >= self.degraded or snapshot.restarts >= self.restarts
+            most = max((each.restarts for each in snapshot.replicas), default=0)
+            return lasted >= self.degraded or most >= self.restarts
         return snapshot.status is JobStatus.STALLED and lasted >= self.stalled
 
 
@@ -342,8 +343,27 @@ class Job:
         return self._backend.to_sagemaker(self._ref)
 
     def cancel(self) -> None:
-        """Stop the job and remove what belongs to it; nothing happens when it is gone already."""
+        """Stop the job and free its nodes; nothing happens when it is over or gone already.
+
+        On HyperPod a job is stopped by deleting it, with its pods and its ConfigMap: it is DELETED then. A job that is
+        over keeps its last state until `delete`.
+        """
         self._backend.cancel(self._ref)
+
+    def delete(self) -> None:
+        """Remove a finished job from the cluster, with its pods and its ConfigMap; nothing happens when it is gone.
+
+        What the run wrote to S3 stays, and `checkpoint()` still finds it.
+
+        Raises:
+            JobNotFinishedError: The job is not over; `cancel()` stops it.
+            ConfigurationError: The platform keeps the records of its jobs for good.
+        """
+        if not isinstance(self._backend, Deletes):
+            raise ConfigurationError(
+                f"{self.ref}: this platform keeps the records of finished jobs for good, and they hold no nodes."
+            )
+        self._backend.delete(self._ref)
 
     @cached_property
     def _record(self) -> RunRecord:

@@ -21,7 +21,7 @@ from nova_dpo_sdk import (
     SFTRecipe,
 )
 from nova_dpo_sdk.aws import S3Uri
-from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, PYTORCHJOBS
+from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, PODS, PYTORCHJOBS
 from nova_dpo_sdk.errors import (
     AccessDeniedError,
     CheckpointError,
@@ -216,15 +216,48 @@ def test_cancel_removes_both_objects_and_may_be_called_twice(nova, chats):
 def test_a_checkpoint_outlives_its_job(nova, chats):
     job = nova.submit(nova.plan(SFT, chats))
     before = job.result()
-    job.cancel()
+    job.delete()
     assert nova.job(job.ref).checkpoint() == before
+
+
+def test_cancelling_a_finished_job_leaves_it_to_be_looked_at(nova, chats):
+    job = nova.submit(nova.plan(SFT, chats))
+    job.wait()
+    job.cancel()
+    assert job.status().status is JobStatus.SUCCEEDED
+
+
+def test_a_job_that_runs_is_not_deleted_by_mistake(nova, chats):
+    job = nova.submit(nova.plan(SFT, chats))
+    with pytest.raises(JobNotFinishedError, match=r"is not over.*job\.cancel\(\) stops and removes it"):
+        job.delete()
+    assert len(jobs(nova)) == 1
+
+
+def test_delete_leaves_nothing_on_the_cluster_and_may_be_called_twice(clock, nova, chats):
+    job = nova.submit(nova.plan(SFT, chats))
+    job.wait()
+    job.delete()
+    job.delete()
+    clock.advance(60)
+    assert (jobs(nova), config_maps(nova)) == ([], [])
+    assert nova.backend.api().list(PODS, "kubeflow") == []
+    assert job.status().status is JobStatus.DELETED
+
+
+def test_what_a_submit_left_behind_when_it_was_killed_is_cancelled_too(nova, chats):
+    plan = nova.plan(SFT, chats)
+    job = nova.submit(plan)
+    nova.backend.api().delete(PYTORCHJOBS, "kubeflow", plan.name, propagation="Orphan")
+    job.cancel()
+    assert config_maps(nova) == []
 
 
 def test_a_finished_run_that_was_cleaned_away_is_not_trained_again(nova, chats):
     plan = nova.plan(SFT, chats)
     job = nova.submit(plan)
     before = job.result()
-    job.cancel()
+    job.delete()
     again = nova.submit(plan)
     assert again.adopted
     assert again.result() == before
@@ -257,7 +290,7 @@ def _submit_follow_and_cancel(nova, chats):
     job = nova.submit(nova.plan(SFT, chats))
     assert job.wait().status is JobStatus.SUCCEEDED
     assert nova.submit(nova.plan(SFT, chats)).adopted
-    job.cancel()
+    job.delete()
     assert job.status().status is JobStatus.DELETED
 
 

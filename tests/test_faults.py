@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from nova_dpo_sdk import DPORecipe, JobStatus, LoRA, NovaClient, NovaModel
-from nova_dpo_sdk.errors import CheckpointError, ClusterError, ConfigurationError, JobFailedError
+from nova_dpo_sdk.errors import AccessDeniedError, CheckpointError, ClusterError, ConfigurationError, JobFailedError
+from nova_dpo_sdk.jobs import Patience
 from nova_dpo_sdk.local import API_FAULTS, JOB_FAULTS, FakeClock, LocalCloud
 
+SUCCEEDED = JobStatus.SUCCEEDED
 DPO = DPORecipe(name="support-dpo", model=NovaModel.MICRO, replicas=2, tuning=LoRA(alpha=64), warmup_steps=1)
 
 
@@ -290,3 +292,53 @@ def test_the_fake_clock_is_what_a_fault_lasts_on():
         assert cloud.trainer.faults.active("queued", "any", clock.now())
         clock.sleep(11)
         assert not cloud.trainer.faults.active("queued", "any", clock.now())
+
+
+def test_the_restart_budget_is_one_replica_s_whatever_their_number(cloud, job):
+    cloud.script_fault("crash-recovers", times=3, job="wide-*")
+    wide = DPO.replace(name="wide", replicas=8)
+    news = []
+    assert job(wide).wait(on_update=news.append, interval=5, patience=Patience(restarts=4)).status is SUCCEEDED
+    assert max(each.restarts for each in news) == 24
+    cloud.script_fault("crash-loop", job="support-*")
+    with pytest.raises(JobFailedError, match="does not get on"):
+        job(DPO).wait(interval=5, patience=Patience(restarts=4))
+
+
+@pytest.mark.parametrize(
+    ("fault", "patience"), [("image-pull", {"degraded": 120}), ("operator-silent", {"stalled": 300})]
+)
+def test_a_trouble_is_borne_for_its_grace_and_no_longer(cloud, clock, job, fault, patience):
+    cloud.script_fault(fault)
+    mine = job()
+    begun = clock.monotonic()
+    with pytest.raises(JobFailedError, match=r"still on the cluster and holds its nodes: job.cancel\(\)") as error:
+        mine.wait(interval=5, patience=Patience(**patience))
+    grace = next(iter(patience.values()))
+    assert grace <= clock.monotonic() - begun < grace + 180
+    assert error.value.snapshot.next_step
+
+
+def test_what_is_under_a_closed_kms_key_is_not_waited_for_and_names_the_action(cloud, clock, job):
+    cloud.script_fault("output-kms-denied")
+    mine = job()
+    begun = clock.monotonic()
+    with pytest.raises(AccessDeniedError, match=r"manifest.json.*have kms:Decrypt.*nothing is lost"):
+        mine.result()
+    assert clock.monotonic() - begun < 120
+    assert mine.status().status is JobStatus.SUCCEEDED
+
+
+def test_log_lines_that_arrive_late_are_told_once_and_all(cloud, job):
+    good = job(DPO.replace(name="good"))
+    cloud.script_fault("logs-late", job="support-*", lasts=45)
+    late = job(DPO)
+    lines = {mine.name: [line.text for line in mine.logs(follow=True)] for mine in (good, late)}
+    assert len(lines[good.name]) == len(lines[late.name]) > 20
+
+
+def test_a_pipeline_meets_the_same_random_day_again_by_its_seed(cloud, job):
+    drawn = cloud.script_random_faults(7, job="support-*", count=4)
+    assert len(drawn) == 4
+    assert all(line.startswith("script_fault('") and "job='support-*'" in line for line in drawn)
+    assert job().result(patience=Patience(restarts=50)).uri

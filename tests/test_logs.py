@@ -190,7 +190,7 @@ def test_following_ends_when_its_time_is_up_and_the_job_runs_on(clock, pairs):
 
 def test_lines_that_mention_the_job_are_found_when_its_pods_are_gone(job, clock, caplog):
     job.wait()
-    job.cancel()
+    job.delete()
     clock.advance(60)
     with caplog.at_level(logging.INFO, logger="nova_dpo_sdk"):
         found = job.logs()
@@ -223,7 +223,7 @@ def test_pods_of_an_unrestricted_cluster_are_read_from_kubernetes(job, nova, clo
     assert not [each for each in cloud.requests if each.service == "logs"]
     middle = followed[LINES // 2].at
     assert list(job.logs(since=middle)) == [line for line in followed if line.at >= middle]
-    job.cancel()
+    job.delete()
     nova.backend.clock.sleep(10)
     with pytest.raises(JobNotFinishedError, match="no pod of it is on a node"):
         job.logs()

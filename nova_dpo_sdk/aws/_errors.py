@@ -88,6 +88,11 @@ _HINTS = {
     "for running jobs to end, or use another instance type.",
 }
 
+_KMS = (
+    "It is under a KMS key that the caller may not use: have kms:Decrypt (to read) or kms:GenerateDataKey (to write) "
+    "on that key allowed, then ask again; nothing is lost."
+)
+
 # Texts that quote a signed request quote the session token with it, so they are not passed on.
 _SECRETIVE = re.compile(
     r"security-token|x-amz-signature|x-amz-credential|aws4-hmac|canonical|secret|authorization:|[A-Za-z0-9+/=]{80}",
@@ -146,7 +151,7 @@ def _from_answer(error: Any, operation: str, target: str) -> AWSError:
     skew = _skew_minutes(meta.get("HTTPHeaders", {}).get("date"))
     cls, what = _verdict(code, int(meta.get("HTTPStatusCode", 0) or 0), skew)
     text = _shown(str(answer.get("Error", {}).get("Message") or ""), error)
-    hint = _HINTS.get(code, "")
+    hint = _KMS if cls is AccessDeniedError and "kms:" in text else _HINTS.get(code, "")
     sentence = f"{operation} on {target} failed: " + " ".join(part for part in (what, text, hint) if part)
     return cls(sentence, operation=operation, target=target, code=code, request_id=str(meta.get("RequestId", "") or ""))
 

@@ -2,6 +2,7 @@
 
 from nova_dpo_sdk.backends._contract import (
     Backend,
+    Deletes,
     JobRef,
     JobSnapshot,
     JobStatus,
@@ -21,6 +22,7 @@ __all__ = [
     "LABEL_DIGEST",
     "Backend",
     "Check",
+    "Deletes",
     "Finding",
     "JobRef",
     "JobSnapshot",

@@ -6,7 +6,7 @@ import html
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nova_dpo_sdk.catalog import Platform
 from nova_dpo_sdk.errors import ConfigurationError
@@ -327,9 +327,22 @@ class Backend(Protocol):
         ...
 
     def cancel(self, ref: JobRef) -> None:
-        """Stop a job and remove what belongs to it; nothing happens when it is gone already."""
+        """Stop a job; nothing happens when it is over or gone already."""
         ...
 
     def checkpoint_uri(self, ref: JobRef, output: S3Uri, not_before: datetime | None) -> str:
         """The S3 path of the checkpoint that a finished job's manifest states."""
+        ...
+
+
+@runtime_checkable
+class Deletes(Protocol):
+    """A backend whose platform keeps a finished job until it is deleted."""
+
+    def delete(self, ref: JobRef) -> None:
+        """Remove what a finished job has left; nothing happens when it is gone already.
+
+        Raises:
+            JobNotFinishedError: The job is not over.
+        """
         ...

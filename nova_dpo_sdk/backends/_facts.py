@@ -118,6 +118,11 @@ class JobFacts:
         found = self.condition(kind)
         return found if found is not None and found.holds else None
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the operator has written its last word."""
+        return self.holds("Succeeded") is not None or self.holds("Failed") is not None
+
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:

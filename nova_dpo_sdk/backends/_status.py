@@ -230,15 +230,15 @@ class _Judge:
             return _Verdict(JobStatus.PENDING)
         until = begun + NO_PODS_AFTER
         if self.now > until:
-            message = f"no pods {_minutes(self.now - begun)} after the operator took it up"
+            message = f"no pods for more than {_minutes(NO_PODS_AFTER)} since the operator took it up"
             return _Verdict(JobStatus.STALLED, "NoPods", message, begun)
         return _Verdict(JobStatus.PENDING, until=until)
 
     def _unseen(self) -> _Verdict:
         until = (self.job.created or self.now) + SILENT_AFTER
         if self.now > until:
-            age = self.now - (self.job.created or self.now)
-            return _Verdict(JobStatus.STALLED, "OperatorSilent", f"no condition {_minutes(age)} after its creation")
+            message = f"no condition for more than {_minutes(SILENT_AFTER)} since its creation"
+            return _Verdict(JobStatus.STALLED, "OperatorSilent", message)
         return _Verdict(JobStatus.PENDING, until=until)
 
 

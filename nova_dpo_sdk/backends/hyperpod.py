@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nova_dpo_sdk.aws import AWS, S3Uri
 from nova_dpo_sdk.backends import _manifests as manifests
 from nova_dpo_sdk.backends._contract import JobRef, JobSnapshot, JobStatus
+from nova_dpo_sdk.backends._facts import job_facts
 from nova_dpo_sdk.backends._follow import Follower
 from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, PODS, PYTORCHJOBS, KubernetesAPI
 from nova_dpo_sdk.backends._look import find
@@ -23,6 +24,7 @@ from nova_dpo_sdk.errors import (
     ConfigurationError,
     Finding,
     JobFailedError,
+    JobNotFinishedError,
     JobStoppedError,
     Severity,
 )
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from nova_dpo_sdk._time import Clock
     from nova_dpo_sdk.aws import HyperPodCluster
     from nova_dpo_sdk.backends._contract import LogWish
+    from nova_dpo_sdk.backends._facts import JobFacts
     from nova_dpo_sdk.backends._logs import LogLines
     from nova_dpo_sdk.backends._preflight import Preflight
     from nova_dpo_sdk.recipes import Recipe
@@ -460,8 +463,38 @@ class HyperPodBackend:
         return open_logs(self, ref, wish)
 
     def cancel(self, ref: JobRef) -> None:
-        """Delete the job and its ConfigMap; nothing happens when they are gone already."""
+        """Stop a job by deleting it, its pods and its ConfigMap: a PyTorchJob knows no other way to stop for good.
+
+        A job that is over stays as it is, so that its last state can still be looked at; see `delete`.
+        """
+        facts = self._job_facts(ref)
+        if facts is None or not facts.is_finished:
+            self._remove(ref)
+
+    def delete(self, ref: JobRef) -> None:
+        """Remove a finished job, its pods and its ConfigMap from the cluster; nothing happens when they are gone.
+
+        What it wrote to S3 stays: its checkpoint can still be found by its manifest.
+
+        Raises:
+            JobNotFinishedError: The job is not over.
+        """
+        facts = self._job_facts(ref)
+        if facts is not None and not facts.is_finished and facts.deleted is None:
+            snapshot = self.snapshot(ref)
+            raise JobNotFinishedError(
+                f"{ref.name} is not over ({snapshot.summary}) job.cancel() stops and removes it.",
+                ref=str(ref),
+                snapshot=snapshot,
+            )
+        self._remove(ref)
+
+    def _job_facts(self, ref: JobRef) -> JobFacts | None:
         self._mine(ref)
+        job = self.api().get_or_none(PYTORCHJOBS, self.namespace, ref.name)
+        return None if job is None else job_facts(job)
+
+    def _remove(self, ref: JobRef) -> None:
         api = self.api()
         api.delete(PYTORCHJOBS, self.namespace, ref.name)
         api.delete(CONFIGMAPS, self.namespace, manifests.config_map_name(ref.name))

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nova_dpo_sdk._time import SystemClock
+from nova_dpo_sdk._time import SystemClock, ticks
 from nova_dpo_sdk._version import __version__
 from nova_dpo_sdk.backends import JobStatus
 from nova_dpo_sdk.backends._show import size
 from nova_dpo_sdk.backends._training_submit import require_sdk
 from nova_dpo_sdk.catalog import Catalog, NovaModel, Platform, Technique
 from nova_dpo_sdk.cli._data import conversion_lines
+from nova_dpo_sdk.cli._faults import LATE, LIST, PACE, PATIENCE, Day, day_of, hurried, list_faults
+from nova_dpo_sdk.cli._faults import LOOK as BAD_LOOK
 from nova_dpo_sdk.cli._out import BAD, GOOD, counted, in_a_line, plural, say, write_file
 from nova_dpo_sdk.cli._screen import bar, screen
 from nova_dpo_sdk.client import NovaClient
 from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset, detect_layout
-from nova_dpo_sdk.errors import JobFailedError, Severity
+from nova_dpo_sdk.errors import CheckpointError, ConfigurationError, JobFailedError, Severity
 from nova_dpo_sdk.recipes import DPORecipe, SFTRecipe
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from nova_dpo_sdk._time import Clock
     from nova_dpo_sdk.backends import Backend, JobSnapshot, Plan
@@ -59,12 +62,19 @@ def demo(arguments: argparse.Namespace) -> int:
 
     require_local()
 
+    if arguments.fault == LIST:
+        list_faults()
+        return GOOD
+    day = day_of(arguments.fault, arguments.seed)
     clock: Clock = arguments.clock or SystemClock()
+    clock = clock if day is None else hurried(clock)
     platform = Platform(arguments.platform)
     if platform is Platform.TRAINING_JOBS:
         require_sdk()
-    show = _Demo(screen(), clock, Path(arguments.out), NovaModel(arguments.model), platform)
-    script = Script(noticing=0.5, starting=1.0, loading=0.5, training=4.0)
+        if day is not None:
+            raise ConfigurationError("--fault is for --platform hyperpod: the faults are those of a cluster.")
+    show = _Demo(screen(), clock, Path(arguments.out), NovaModel(arguments.model), platform, day)
+    script = Script(noticing=0.5, starting=1.0, loading=0.5, training=4.0) if day is None else Script()
     try:
         chats, pairs = show.data(arguments.chats, arguments.pairs)
         with LocalCloud(clock=clock, script=script) as cloud:
@@ -103,6 +113,7 @@ class _Demo:
     out: Path
     model: NovaModel
     platform: Platform
+    day: Day | None = None
     refs: list[str] = field(default_factory=list[str])
 
     # --- data -----------------------------------------------------------------------------------------------------
@@ -167,7 +178,7 @@ class _Demo:
         sft = self._fitted(SFTRecipe(name="sft", model=self.model), chats)
         taught = self._stage(nova, "1  SFT", "teach the task on chats", sft, chats)
         dpo = self._fitted(DPORecipe(name="dpo", model=self.model), pairs).starting_from(taught)
-        aligned = self._stage(nova, "2  DPO", "prefer the better answers", dpo, pairs)
+        aligned = self._stage(nova, "2  DPO", "prefer the better answers", dpo, pairs, cloud if self.day else None)
         files = ("sft/recipe.yaml", "sft/plan.json", "dpo/recipe.yaml", "dpo/plan.json", "data/")
         held = ", ".join(name for name in files if (self.out / name).exists())
         self.screen.end(
@@ -192,12 +203,24 @@ class _Demo:
         return recipe.replace(global_batch_size=min(offer.limits["global_batch_size"].bounds.allowed), warmup_steps=1)
 
     def _stage(
-        self, nova: NovaClient, number: str, about: str, recipe: SFTRecipe | DPORecipe, data: Dataset
+        self,
+        nova: NovaClient,
+        number: str,
+        about: str,
+        recipe: SFTRecipe | DPORecipe,
+        data: Dataset,
+        bad: LocalCloud | None = None,
     ) -> Checkpoint:
         self.screen.heading(number, about)
         plan = nova.draft(recipe, data)
         self._plan(plan, recipe)
+        if self.day and bad:
+            for told in self.day.before(bad):
+                self.screen.row("fault", told, "warning")
+            self.screen.row("clock", f"hurried: {PACE:.0f} seconds pass in one", "quiet")
         job = self._submit(nova, plan)
+        if self.day and bad:
+            self.day.during(bad)
         checkpoint = self._follow(job)
         where = checkpoint.uri.removeprefix("s3://").partition("/")[2]
         self.screen.row("checkpoint", f"{where} in the escrow bucket", "good")
@@ -249,8 +272,23 @@ class _Demo:
                 self.screen.changed("job", f"{passed():4.1f} s  {told}")
 
         with self.screen.busy("job", lambda: f"{seen[-1] if seen else 'submitted'}  {passed():.1f} s"):
-            last = job.wait(600.0, update, interval=LOOK)
+            last = self._last(job, update)
         if last.status is not JobStatus.SUCCEEDED:
             raise JobFailedError(f"{job.name} did not succeed: {in_a_line(last)}", ref=job.ref, snapshot=last)
         self.screen.summed_up("job", f"{' > '.join(seen)}  {passed():.1f} s")
+        return self._checkpoint(job)
+
+    def _last(self, job: Job, update: Callable[[JobSnapshot], None]) -> JobSnapshot:
+        if self.day is None:
+            return job.wait(600.0, update, interval=LOOK)
+        if not self.day.watches:
+            return job.wait(3600.0, update, interval=BAD_LOOK, patience=PATIENCE)
+        for snapshot in job.events(3600.0):
+            update(snapshot)
+        return job.status()
+
+    def _checkpoint(self, job: Job) -> Checkpoint:
+        for _ in ticks(self.clock, interval=5.0, timeout=LATE if self.day else 0.0):
+            with suppress(CheckpointError):
+                return job.checkpoint()
         return job.checkpoint()

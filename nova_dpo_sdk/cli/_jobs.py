@@ -46,8 +46,22 @@ def wait(arguments: argparse.Namespace) -> int:
 def cancel(arguments: argparse.Namespace) -> int:
     """Stop a job."""
     job = _job(arguments)
+    seen = job.status().status
     job.cancel()
-    say(f"{job.name} is cancelled: the job and what belonged to it are deleted from the cluster.")
+    if seen is JobStatus.DELETED:
+        say(f"{job.name} is not on the cluster (any more); nothing is left of it there.")
+    elif seen.is_terminal:
+        say(f"{job.name} was over already: {seen}. `nova-dpo delete` removes it from the cluster.")
+    else:
+        say(f"{job.name} is cancelled: the job and what belonged to it are deleted from the cluster.")
+    return GOOD
+
+
+def delete(arguments: argparse.Namespace) -> int:
+    """Remove a finished job."""
+    job = _job(arguments)
+    job.delete()
+    say(f"{job.name} is deleted from the cluster; what it wrote to S3 stays.")
     return GOOD
 
 

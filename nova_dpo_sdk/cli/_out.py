@@ -77,7 +77,7 @@ _SHELL_WORDS = (
     (r"([Ss]ubmit) plan\.again\(\)", r"\1 it with the next --attempt"),
     (r"plan\.again\(\)", "the next --attempt"),
     (r"nova\.job\('([^']+)'\)\.wait\(\)", r"nova-dpo wait \1"),
-    (r"\bjob\.(wait|cancel|checkpoint)\(\)", r"nova-dpo \1"),
+    (r"\bjob\.(wait|cancel|delete|checkpoint)\(\)", r"nova-dpo \1"),
     (r"\bjob\.result\(\)", "nova-dpo wait"),
     (r"take it from job\.ref", "submit prints it"),
     (r", or pass AWS\(session=.*?\)\)", ""),

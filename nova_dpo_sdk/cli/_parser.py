@@ -102,6 +102,12 @@ def _demo(words: Words) -> None:
         help="folder for recipes, plans and data (default: nova-dpo-demo)",
     )
     word.add_argument(
+        "--fault",
+        metavar="NAME",
+        help="let the DPO run have a bad day, such as crash-loop; `list` names them all, `random` picks some by --seed",
+    )
+    word.add_argument("--seed", type=int, default=1, metavar="N", help="for --fault random (default: 1)")
+    word.add_argument(
         "--keep", action="store_true", help="let the rehearsal cloud run on until Ctrl-C, for --local in another shell"
     )
 
@@ -309,9 +315,10 @@ def _jobs(words: Words) -> None:
     _local(logs)
     status = _word(words, "status", "_jobs:status", "look at a job once")
     wait = _word(words, "wait", "_jobs:wait", "wait until a job has finished, and print what changes")
-    cancel = _word(words, "cancel", "_jobs:cancel", "stop a job and remove what belongs to it")
+    cancel = _word(words, "cancel", "_jobs:cancel", "stop a job and free its nodes; one that is over stays")
+    delete = _word(words, "delete", "_jobs:delete", "remove a finished job from the cluster; S3 keeps what it wrote")
     checkpoint = _word(words, "checkpoint", "_jobs:checkpoint", "print the checkpoint that a finished job left")
-    for word in (status, wait, cancel, checkpoint):
+    for word in (status, wait, cancel, delete, checkpoint):
         word.add_argument("ref", metavar="REF", help="the job's reference, as submit prints it")
         _local(word)
     for word in (status, wait, checkpoint):

@@ -9,6 +9,7 @@ from ._api_faults import API_FAULTS
 from ._cloud import LocalCloud
 from ._connection import LocalConnection
 from ._extra import require_local
+from ._hurried_clock import HurriedClock
 from ._job_faults import JOB_FAULTS
 from ._machines import InstanceGroup
 from ._requests import Request
@@ -20,6 +21,7 @@ __all__ = [
     "ROLES",
     "FakeClock",
     "Grant",
+    "HurriedClock",
     "InstanceGroup",
     "LocalCloud",
     "LocalConnection",

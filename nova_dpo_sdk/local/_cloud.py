@@ -22,6 +22,7 @@ from ._kubernetes import KubernetesAPI, mapped
 from ._logs import LocalLogs
 from ._machines import Cluster, InstanceGroup, default_groups
 from ._narration import Narrator
+from ._random_faults import draw_faults
 from ._roles import Role, role_of
 from ._s3 import S3Rules
 from ._server import LoopbackServer
@@ -295,6 +296,25 @@ class LocalCloud:
         with self._lock:
             self.trainer.faults.plan(name, job=job, after=after, lasts=lasts, times=times, message=message)
 
+    def script_random_faults(self, seed: int, *, job: str = "*", count: int = 3) -> list[str]:
+        """Let some things go wrong that mend themselves, chosen by a seed: the same seed gives the same bad day.
+
+        Args:
+            seed: What is drawn by.
+            job: Pattern of the names of the jobs that are met.
+            count: How many faults.
+
+        Returns:
+            Each fault as the call of `script_fault` that plans it.
+        """
+        drawn = draw_faults(seed, count)
+        for name, options in drawn:
+            self.script_fault(name, job=job, **options)
+        return [
+            f"script_fault({', '.join([repr(name), f'job={job!r}', *(f'{k}={v!r}' for k, v in options.items())])})"
+            for name, options in drawn
+        ]
+
     def advance(self) -> None:
         """Bring the cluster up to the present moment, as every request does."""
         with self._lock:
@@ -322,7 +342,13 @@ class LocalCloud:
     def _front(self, ca_pem: str) -> AWSFront:
         return AWSFront(
             self.cluster,
-            S3Rules(self._buckets, self.account, self.cluster.escrow, self.cluster.training_escrow),
+            S3Rules(
+                self._buckets,
+                self.account,
+                self.cluster.escrow,
+                self.cluster.training_escrow,
+                locked=self.trainer.faults.is_locked,
+            ),
             self.logs,
             TrainingFront(self.training, self.training_logs),
             account=self.account,

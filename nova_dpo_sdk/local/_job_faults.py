@@ -29,6 +29,7 @@ JOB_FAULTS = {
     "image-pull": "its image cannot be pulled",
     "init-crash": "its init container ends by itself, again and again",
     "crash-loop": "its containers end by themselves soon after they begin, again and again",
+    "crash-recovers": "its containers end by themselves twice, and run the third time",
     "node-loss": "a node stops answering while it runs, and is replaced when the fault is over",
     "operator-silent": "the training operator does not see it",
     "manifest-late": "its manifest is written after it has succeeded",
@@ -36,6 +37,8 @@ JOB_FAULTS = {
     "manifest-relative": "its manifest names a path relative to the escrow location",
     "manifest-broken": "its manifest is cut short",
     "manifest-other-key": "its manifest names the checkpoint under another key",
+    "output-kms-denied": "what it writes is under a KMS key that the caller may not use",
+    "logs-late": "its log lines, and so its log streams, arrive late",
 }
 """By name: what happens to a job."""
 
@@ -100,8 +103,10 @@ class JobFaults:
         """
         if name not in JOB_FAULTS:
             raise ConfigurationError(f"{name!r} is no fault of a job; there are {', '.join(JOB_FAULTS)}.")
-        if lasts is None and name in ("preempted", "manifest-late"):
+        if lasts is None and name in ("preempted", "manifest-late", "logs-late"):
             lasts = 60.0
+        if name == "crash-recovers":
+            name, times = "crash-loop", times or 2
         fault = JobFault(name, job, after, lasts, times, message or f"a fault that was asked for: {name}")
         self._planned.append(fault)
         return fault
@@ -132,6 +137,19 @@ class JobFaults:
         """What happens to a job's manifest, if anything."""
         mine = (each for each in self._planned if fnmatchcase(job, each.job))
         return next((each for each in mine if each.name.startswith("manifest-")), None)
+
+    def is_locked(self, key: str) -> bool:
+        """Whether the object of this key was written by a job under a KMS key that the caller may not use."""
+        job = key.rpartition("/")[0].rpartition("/")[2]
+        return key.endswith("/manifest.json") and any(
+            each.name == "output-kms-denied" and fnmatchcase(job, each.job) for each in self._planned
+        )
+
+    def log_delay(self, job: str) -> float:
+        """Seconds by which the log lines of a job arrive late."""
+        late = (each for each in self._planned if each.name == "logs-late" and fnmatchcase(job, each.job))
+        fault = next(late, None)
+        return 0.0 if fault is None else (fault.lasts or 0.0) * self._pace
 
     def delay(self, fault: JobFault) -> timedelta:
         """How long a fault lasts."""

@@ -87,7 +87,7 @@ class LocalLogs:
         """
         self._late.insert(0, _Late(node, seconds))
 
-    def write(self, group: str, node: str, text: str, at: datetime) -> None:
+    def write(self, group: str, node: str, text: str, at: datetime, late: float = 0.0) -> None:
         """Let a node's training container write a line.
 
         Args:
@@ -95,12 +95,13 @@ class LocalLogs:
             node: The node's name.
             text: The line.
             at: Its moment.
+            late: Seconds until it arrives, on top of those of `late()`.
         """
-        self.put(f"SagemakerHyperPodTrainingJob/{group}/{node.removeprefix('hyperpod-')}", node, text, at)
+        self.put(f"SagemakerHyperPodTrainingJob/{group}/{node.removeprefix('hyperpod-')}", node, text, at, late)
 
-    def put(self, stream: str, node: str, text: str, at: datetime) -> None:
+    def put(self, stream: str, node: str, text: str, at: datetime, late: float = 0.0) -> None:
         """Add a line to a stream, which begins with its first line."""
-        delay = next((each.seconds for each in self._late if fnmatchcase(node, each.node)), 0.0)
+        delay = late + next((each.seconds for each in self._late if fnmatchcase(node, each.node)), 0.0)
         self._count += 1
         event = _Event(self._count, _milliseconds(at), at + timedelta(seconds=delay), stream, text)
         self._events.setdefault(stream, []).append(event)

@@ -12,6 +12,8 @@ from ._refusals import Refusal
 from ._resources import NODES, PODS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._calls import Call
     from ._container import Training
     from ._logs import LocalLogs
@@ -21,6 +23,7 @@ Json = dict[str, Any]
 
 STEPS = 10
 """Steps that a rehearsed run reports."""
+_JOB_LABEL = "training.kubeflow.org/job-name"
 _GROUP_LABEL = "sagemaker.amazonaws.com/instance-group-name"
 _PEAK = {"SFT": 1e-5, "DPO": 1e-6}
 
@@ -44,12 +47,15 @@ class Narrator:
         self._store = store
         self._logs = logs
         self._lines: dict[str, list[_Line]] = {}
+        self.delay: Callable[[str], float] = lambda _: 0.0
+        """Tells by how many seconds the lines of a job arrive late in the log group."""
 
     def say(self, pod: Json, text: str, at: datetime) -> None:
         """Let one pod print a line."""
         node = str(pod["spec"].get("nodeName", ""))
         self._lines.setdefault(pod["metadata"]["uid"], []).append(_Line(_starts(pod), at, text))
-        self._logs.write(self._group(node), node, text, at)
+        job = str(pod["metadata"].get("labels", {}).get(_JOB_LABEL, ""))
+        self._logs.write(self._group(node), node, text, at, self.delay(job))
 
     def begin(self, pods: list[Json], training: Training, at: datetime) -> None:
         """Let every pod say that the run starts."""

@@ -33,12 +33,16 @@ class S3Rules:
         buckets: The cloud's buckets.
         account: The account of the caller.
         escrow: The service's own buckets, closed to the caller.
+        locked: Tells the keys of objects under a KMS key that the caller may not use.
     """
 
-    def __init__(self, buckets: Buckets, account: str, *escrow: str) -> None:
+    def __init__(
+        self, buckets: Buckets, account: str, *escrow: str, locked: Callable[[str], bool] = lambda _: False
+    ) -> None:
         self._buckets = buckets
         self._account = account
         self._escrow = escrow
+        self._locked = locked
 
     def check(self, call: AWSCall, headers: Mapping[str, str], body: bytes) -> None:
         """Refuse what S3 would refuse.
@@ -53,6 +57,14 @@ class S3Rules:
         """
         if call.bucket:
             self._check_bucket(call, headers)
+        if call.operation == "GetObject" and self._locked(call.key):
+            raise AWSRefusal(
+                403,
+                "AccessDenied",
+                f"User: arn:aws:iam::{self._account}:user/rehearsal is not authorized to perform: kms:Decrypt on the "
+                "resource associated with this ciphertext because no identity-based policy allows the kms:Decrypt "
+                "action",
+            )
         if call.operation in {"PutObject", "UploadPart"}:
             _check_checksums(headers, body)
 

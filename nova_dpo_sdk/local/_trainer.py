@@ -51,6 +51,7 @@ class Trainer:
 def wind_up(store: ObjectStore, agenda: Agenda, script: Script, nova: NovaContainer, narrator: Narrator) -> Trainer:
     """Connect the controllers to the objects that they watch."""
     faults = JobFaults(store, agenda, script.pace)
+    narrator.delay = faults.log_delay
     return Trainer(
         agenda=agenda,
         operator=Operator(store, agenda, script.noticing * script.pace, faults),
