@@ -45,7 +45,9 @@ def readable(name: str, called: str = "") -> Generator[Path]:
             with path.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file, _CHUNK)
         except OSError as error:
-            raise DatasetError(f"{STDIN} could not be kept in {folder}: {error.strerror or error}.") from error
+            raise DatasetError(
+                f"{STDIN} could not be kept in {folder}: {error.strerror or error}. Point TMPDIR at a roomier folder."
+            ) from error
         yield path
 
 

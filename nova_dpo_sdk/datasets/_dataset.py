@@ -14,6 +14,7 @@ from nova_dpo_sdk.datasets._exact import Explainer
 from nova_dpo_sdk.datasets._lines import open_file
 from nova_dpo_sdk.datasets._remote import ByteSource, ByteStore, RangedStream, find_sources, named
 from nova_dpo_sdk.datasets._scan import Order, Sink, scan
+from nova_dpo_sdk.datasets._steady import steady
 from nova_dpo_sdk.datasets._workers import processes, scan_in_parts
 from nova_dpo_sdk.errors import DatasetError
 
@@ -74,11 +75,12 @@ class Dataset:
         """Open the file for reading its bytes; data in S3 are read in ranges, several at a time.
 
         Raises:
-            DatasetError: It is missing, empty, no regular file, or may not be read.
+            DatasetError: It is missing, empty, no regular file, or may not be read; on reading its end, it was
+                written to meanwhile.
         """
         if self.sources:
             return io.BufferedReader(RangedStream(self.sources))
-        return open_file(self.path)
+        return steady(open_file(self.path), self.path)
 
     def profile(self, validation: Dataset | None = None) -> Profile:
         """Read the data once and say what they are made of: lengths, turns, images, scripts, repeated prompts.

@@ -31,8 +31,9 @@ def replacing_all(targets: Sequence[Path]) -> Generator[list[BinaryIO]]:
         files: list[BinaryIO] = []
         for target, piece in zip(targets, pieces, strict=True):
             with _told(target):
-                files.append(undo.enter_context(piece.open("xb", buffering=BUFFER)))
+                files.append(piece.open("xb", buffering=BUFFER))
             undo.callback(_forget, piece)
+            undo.callback(_close, files[-1])
         try:
             yield files
             for file in files:
@@ -55,6 +56,11 @@ def _told(target: Path) -> Generator[None]:
         yield
     except OSError as error:
         raise DatasetError(f"{target} cannot be written: {error.strerror or error}.") from error
+
+
+def _close(file: BinaryIO) -> None:
+    with suppress(OSError):  # what is still to be written does not fit on a full disk either
+        file.close()
 
 
 def _forget(piece: Path) -> None:
