@@ -219,6 +219,35 @@ class Source:
     url: str
 
 
+SERVERLESS = "serverless"
+"""What stands for an instance type where AWS chooses the instances."""
+
+
+@dataclass(frozen=True)
+class Serverless:
+    """Serverless customization of SageMaker: what it offers, and what a recipe's parameters are called there.
+
+    Attributes:
+        combinations: What can be trained; `SERVERLESS` stands for the instance type.
+        regions: Where it is offered.
+        names: What parameters are called, by the names that they have in a recipe; others keep their names.
+        hub_names: What models are called in SageMaker's public hub.
+        base_model: ARN of a model there, with `{region}` and `{name}`.
+        source: Keys of the documents that state this.
+    """
+
+    combinations: tuple[Combination, ...] = field(repr=False)
+    regions: Limit
+    names: Mapping[str, str] = field(repr=False)
+    hub_names: Mapping[NovaModel, str] = field(repr=False)
+    base_model: str
+    source: tuple[str, ...]
+
+    def base_model_arn(self, model: NovaModel, region: str) -> str:
+        """The ARN of an untrained model in SageMaker's public hub; SageMaker takes its latest version."""
+        return self.base_model.format(region=region, name=self.hub_names[model])
+
+
 @dataclass(frozen=True)
 class Catalog:
     """Everything that is known of Nova, as data; `Catalog.packaged()` reads what ships with the package."""
@@ -234,6 +263,7 @@ class Catalog:
     init_accounts: Mapping[str, str] = field(repr=False)
     init_repository: str
     training_repositories: Mapping[tuple[Platform, str], str] = field(repr=False)
+    serverless: Serverless = field(repr=False)
 
     @staticmethod
     def packaged() -> Catalog:
@@ -253,6 +283,10 @@ class Catalog:
             training_accounts={**self.training_accounts, region: training_account},
             init_accounts={**self.init_accounts, region: init_account or training_account},
         )
+
+    def serverless_only(self) -> Catalog:
+        """A copy that offers nothing but what serverless customization does."""
+        return replace(self, combinations=self.serverless.combinations)
 
     def instance(self, name: str) -> Instance | None:
         """The instance type of that name, or None when it is unknown."""
@@ -427,6 +461,29 @@ def _hull(bounds: list[Bounds]) -> Bounds:
     )
 
 
+def _serverless(data: Mapping[str, Any]) -> Serverless:
+    return Serverless(
+        combinations=tuple(
+            Combination(
+                technique=Technique(each["technique"]),
+                model=NovaModel(model),
+                tuning=TuningKind(each["tuning"]),
+                instance_type=SERVERLESS,
+                recipe=SERVERLESS,
+                platforms=frozenset({Platform.TRAINING_JOBS}),
+                limits=_limits(each["limits"]),
+            )
+            for each in data["offers"]
+            for model in each["models"]
+        ),
+        regions=_limit(data["regions"]),
+        names=data["names"],
+        hub_names={NovaModel(model): name for model, name in data["hub_names"].items()},
+        base_model=data["base_model"],
+        source=tuple(data["source"]),
+    )
+
+
 @cache
 def _packaged() -> Catalog:
     data = json.loads(resources.files("nova_dpo_sdk").joinpath("catalog.json").read_text(encoding="utf-8"))
@@ -464,4 +521,5 @@ def _packaged() -> Catalog:
             for platform, families_of in images["training"].items()
             for family, repository in families_of.items()
         },
+        serverless=_serverless(data["serverless"]),
     )

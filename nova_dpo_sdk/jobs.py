@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from nova_dpo_sdk.aws import S3Uri
     from nova_dpo_sdk.backends import LogLines, Metrics
+    from nova_dpo_sdk.backends.training_jobs import TrainingJobBackend
 
 FIVE_DAYS = 5 * 24 * 3600.0
 """How long a wait lasts when nobody says, in seconds; AWS's own DPO notebook allows a run as much."""
@@ -336,11 +337,25 @@ class Job:
             ConfigurationError: The job runs on another platform, or the SageMaker SDK is not installed.
             NotFoundError: There is no such job.
         """
+        return self._on_training_jobs().to_sagemaker(self._ref)
+
+    def _on_training_jobs(self) -> TrainingJobBackend:
         from nova_dpo_sdk.backends.training_jobs import TrainingJobBackend
 
         if not isinstance(self._backend, TrainingJobBackend):
-            raise ConfigurationError(f"{self.ref} is no SageMaker training job: only those have one.")
-        return self._backend.to_sagemaker(self._ref)
+            raise ConfigurationError(f"{self.ref} is no SageMaker training job: only those have that.")
+        return self._backend
+
+    def model_package(self) -> str:
+        """The ARN of the model package that a training job has registered what it trained in.
+
+        A serverless run continues from it: `TrainingJobOptions(model_package=...)`.
+
+        Raises:
+            ConfigurationError: The job runs on another platform.
+            NotFoundError: There is no such job, or it has registered none (yet).
+        """
+        return self._on_training_jobs().model_package(self._ref)
 
     def cancel(self) -> None:
         """Stop the job and free its nodes; nothing happens when it is over or gone already.

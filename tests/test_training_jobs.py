@@ -706,6 +706,15 @@ def test_what_was_printed_is_what_was_sent(cloud, nova, chats):
 
 
 @needs_sdk
+def test_what_is_zero_or_false_is_left_out_as_the_sdk_leaves_it_out(cloud, chats):
+    off = TrainingJobOptions(warm_pool_seconds=0, network_isolation=False)
+    nova = NovaClient(cloud.training_jobs(options=off), output=cloud.output)
+    plan = nova.plan(SFT, chats)
+    nova.submit(plan)
+    assert "KeepAlivePeriodInSeconds" not in cloud.training._jobs[plan.name].request["ResourceConfig"]
+
+
+@needs_sdk
 def test_a_lost_answer_does_not_create_a_second_job(cloud, nova, chats):
     cloud.faults.hang_up("CreateTrainingJob", after=True)
     plan = nova.plan(SFT, chats)

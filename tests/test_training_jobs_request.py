@@ -191,7 +191,7 @@ WRONG = [
     ({"volume_gb": True}, "volume_gb"),
     ({"max_runtime_seconds": 28 * 86_400 + 1}, "max_runtime_seconds"),
     ({"max_runtime_seconds": 1.5}, "max_runtime_seconds"),
-    ({"warm_pool_seconds": 3_601}, "warm_pool_seconds"),
+    ({"warm_pool_seconds": 21_601}, "warm_pool_seconds"),
     ({"output_kms_key": "a key"}, "output_kms_key"),
     ({"subnets": "subnet-1"}, "subnets"),
     ({"subnets": ("subnet-1",)}, "security_groups"),

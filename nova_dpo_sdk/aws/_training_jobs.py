@@ -41,6 +41,27 @@ def describe(client: Any, name: str) -> Json:
         raise
 
 
+def describe_group(client: Any, name: str) -> Json:
+    """A model package group by its name or ARN.
+
+    Raises:
+        NotFoundError: There is no such group.
+    """
+    try:
+        with aws_errors("DescribeModelPackageGroup", f"model package group {name}"):
+            return dict(client.describe_model_package_group(ModelPackageGroupName=name))
+    except ServiceError as error:
+        if error.code in _REFUSED and any(word in str(error).lower() for word in (_MISSING, "does not exist")):
+            raise NotFoundError(
+                f"There is no model package group {name}.",
+                operation=error.operation,
+                target=error.target,
+                code=error.code,
+                request_id=error.request_id,
+            ) from error
+        raise
+
+
 def describe_or_none(client: Any, name: str) -> Json | None:
     """A training job by name; None when there is none."""
     try:

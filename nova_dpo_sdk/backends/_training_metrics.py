@@ -29,12 +29,12 @@ def read_saved(aws: AWS, output: S3Uri, job: str) -> Metrics:
     """The rows of both tables, joined by their steps.
 
     Raises:
-        NotFoundError: There is no archive, or no table in it.
+        NotFoundError: There is no archive and no table beside a manifest, or no table in the archive.
     """
     place = output.join(job, "output", "output.tar.gz")
     head = aws.head(place)
     if head is None:
-        raise NotFoundError(f"{job} has left no archive: {place} does not exist (yet).", target=str(place))
+        return _plain(aws, output.join(job, "output", "output"), job)
     try:
         with aws_errors("GetObject", str(place)), aws.stream(place) as stream:
             found = find_members(stream, (TRAINING, VALIDATION), largest=LARGEST)
@@ -42,8 +42,24 @@ def read_saved(aws: AWS, output: S3Uri, job: str) -> Metrics:
         raise NotFoundError(f"No metrics can be read from {place}: {error}.", target=str(place)) from error
     if not found:
         raise NotFoundError(f"{place} holds neither {TRAINING} nor {VALIDATION}.", target=str(place))
-    tables = [[*_rows(found[name].body)] for name in (TRAINING, VALIDATION) if name in found]
-    return Metrics((_metric(row, head.last_modified) for row in _joined(tables)), job)
+    return _metrics({name: each.body for name, each in found.items()}, head.last_modified, job)
+
+
+def _plain(aws: AWS, folder: S3Uri, job: str) -> Metrics:
+    """The tables of a job whose output is not packed."""
+    held = {name: aws.read_or_none(folder.join(name), limit=LARGEST) for name in (TRAINING, VALIDATION)}
+    found = {name: each for name, each in held.items() if each is not None}
+    if not found:
+        raise NotFoundError(
+            f"{job} has left no archive and no tables: neither output.tar.gz nor {folder} exists (yet).",
+            target=str(folder),
+        )
+    return _metrics({name: each.body for name, each in found.items()}, next(iter(found.values())).last_modified, job)
+
+
+def _metrics(tables: dict[str, bytes], at: datetime, job: str) -> Metrics:
+    listed = [[*_rows(tables[name])] for name in (TRAINING, VALIDATION) if name in tables]
+    return Metrics((_metric(row, at) for row in _joined(listed)), job)
 
 
 def _rows(body: bytes) -> Iterator[_Row]:

@@ -16,7 +16,7 @@ LONGEST_RUN = 28 * DAY
 """Most seconds that SageMaker lets a training job run."""
 LARGEST_VOLUME = 16_384
 """Most GB of one storage volume."""
-LONGEST_WARM = 3_600
+LONGEST_WARM = 21_600
 """Most seconds for which instances may be kept warm."""
 MOST_TAGS = 50
 OUR_TAGS = "nova-dpo-sdk/"
@@ -29,6 +29,7 @@ _SUBNET = re.compile(r"subnet-[0-9a-zA-Z]{1,25}\Z")
 _GROUP = re.compile(r"sg-[0-9a-zA-Z]{1,29}\Z")
 _PACKAGE = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]{9,16}:\d{12}:model-package/\S{1,2048}\Z")
 _PACKAGE_GROUP = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]{9,16}:\d{12}:model-package-group/\S{1,2048}\Z")
+_LENGTH = re.compile(r"[1-9][0-9]{0,3}K\Z")
 _PLAN = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:training-plan/\S+\Z")
 _TAG_TEXT = re.compile(r"[\w\s.:/=+@-]*\Z")
 
@@ -51,10 +52,15 @@ class TrainingJobOptions:
         tags: Further tags of the job.
         environment: Environment variables of the container. No secrets: everybody who may describe the job reads them.
         hyperparameters: Further hyperparameters, as texts.
-        warm_pool_seconds: Seconds for which the instances are kept for a next job, 0 to 3600.
+        warm_pool_seconds: Seconds for which the instances are kept for a next job, 0 to 21600.
         training_plan: ARN of a training plan that the instances are taken from.
         model_package: ARN of a model package to train on from, instead of the base model.
         model_package_group: ARN of the group in which SageMaker registers the trained model.
+        serverless: Serverless customization: AWS chooses instances, storage and image. Needs `model_package_group`.
+            Parameters are sent as hyperparameters; a run starts from the base model or from `model_package`.
+        accept_eula: For serverless: whether you accept the model's end-user license agreement, if it has one.
+        sequence_length: For serverless: for which sequences AWS chooses the configuration, such as `8K`; AWS decides
+            when None.
     """
 
     image: str | None = None
@@ -73,19 +79,56 @@ class TrainingJobOptions:
     training_plan: str | None = None
     model_package: str | None = None
     model_package_group: str | None = None
+    serverless: bool = False
+    accept_eula: bool = False
+    sequence_length: str | None = None
 
 
-def option_findings(role: object, options: TrainingJobOptions) -> list[Finding]:
-    """Everything that SageMaker would refuse about a role and options."""
+def option_findings(role: object, instance_type: object, options: TrainingJobOptions) -> list[Finding]:
+    """Everything that SageMaker would refuse about a role, an instance type and options."""
     found: list[Finding] = []
     if role is not None and (not isinstance(role, str) or not ROLE_ARN.match(role)):
         allowed = "arn:aws:iam::<account>:role/<name>"
         found.append(_bad("role", role, allowed, "Give the ARN of an execution role that SageMaker may assume."))
+    if instance_type is not None and (not isinstance(instance_type, str) or options.serverless):
+        allowed = "None: AWS chooses" if options.serverless else "a name such as ml.p5.48xlarge"
+        found.append(_bad("instance_type", instance_type, allowed, "Leave instance_type out, or name one."))
     found += _numbers(options)
     found += _texts(options)
     found += _network(options)
     found += _maps(options)
+    found += _serverless(options)
     return found
+
+
+_OF_INSTANCES = (
+    "image",
+    "volume_gb",
+    "volume_kms_key",
+    "network_isolation",
+    "environment",
+    "warm_pool_seconds",
+    "training_plan",
+)
+"""What AWS decides itself, or does not take, where it chooses the instances (SageMaker Python SDK 3.27)."""
+
+
+def _serverless(options: TrainingJobOptions) -> Iterator[Finding]:
+    plain = TrainingJobOptions()
+    if not options.serverless:
+        for name in ("accept_eula", "sequence_length"):
+            if getattr(options, name) != getattr(plain, name):
+                yield _bad(name, getattr(options, name), "nothing, unless serverless is True")
+        return
+    for name in _OF_INSTANCES:
+        value = getattr(options, name)
+        if value != getattr(plain, name):
+            shown = "given" if name == "environment" else value
+            yield _bad(name, shown, "nothing: for a serverless job AWS decides it", f"Leave {name} out.")
+    if options.model_package_group is None:
+        yield _bad(
+            "model_package_group", None, "the ARN of a model package group: a serverless job registers its model"
+        )
 
 
 def _numbers(options: TrainingJobOptions) -> Iterator[Finding]:
@@ -108,11 +151,12 @@ def _texts(options: TrainingJobOptions) -> Iterator[Finding]:
         ("training_plan", _PLAN, "the ARN of a training plan"),
         ("model_package", _PACKAGE, "the ARN of a model package"),
         ("model_package_group", _PACKAGE_GROUP, "the ARN of a model package group"),
+        ("sequence_length", _LENGTH, "a number of 1,024 tokens such as 8K"),
     ):
         value: object = getattr(options, name)
         if value is not None and (not isinstance(value, str) or not pattern.match(value)):
             yield _bad(name, value, allowed)
-    if options.model_package and not options.model_package_group:
+    if options.model_package and not options.model_package_group and not options.serverless:
         yield _bad("model_package_group", None, "the ARN of a model package group, when model_package is given")
 
 

@@ -45,9 +45,12 @@ class TrainingJobPreflight:
             ("sagemaker sdk", self._sdk),
             ("role", lambda: _told("role", self._role)),
             ("pass role", lambda: _told("pass role", self._pass_role)),
-            ("quota", lambda: _told("quota", self._quota)),
-            ("image", lambda: _told("image", self._image)),
         ]
+        if self._backend.options.serverless:
+            questions.append(("model package group", lambda: _told("model package group", self._group)))
+        else:
+            questions.append(("quota", lambda: _told("quota", self._quota)))
+            questions.append(("image", lambda: _told("image", self._image)))
         if self._backend.options.subnets:
             questions.append(("network", lambda: _told("network", self._network)))
         return Preflight(self._plan.name, ask_all(questions))
@@ -166,6 +169,20 @@ class TrainingJobPreflight:
         except NotFoundError:
             return Check("image", "missing", (_wrong("image-missing", "image", f"{image} does not exist.", image),))
         return Check("image", "there")
+
+    def _group(self) -> Check:
+        group = str(self._backend.options.model_package_group)
+        try:
+            own = f":{self._backend.aws.ask_account()}:" in group  # another account's group goes by its ARN only
+            calls.describe_group(self._backend.aws.client("sagemaker"), group.rpartition("/")[2] if own else group)
+        except NotFoundError:
+            fix = "Create it: boto3's create_model_package_group, or the SageMaker console."
+            finding = Finding(
+                "model-package-group-missing", Severity.ERROR, "options.model_package_group",
+                f"{group} does not exist.", group, "", fix,
+            )  # fmt: skip
+            return Check("model package group", "does not exist", (finding,))
+        return Check("model package group", "exists")
 
     def _network(self) -> Check:
         client, options = self._backend.aws.client("ec2"), self._backend.options

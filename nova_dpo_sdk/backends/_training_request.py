@@ -79,20 +79,20 @@ def create_request(recipe: Recipe, digest: str, recipe_uri: str, shape: Training
         "AlgorithmSpecification": {"TrainingInputMode": "File", "TrainingImage": shape.image},
         "RoleArn": shape.role,
         "InputDataConfig": _channels(recipe, recipe_uri),
-        "OutputDataConfig": _present({"S3OutputPath": recipe.output_s3_path, "KmsKeyId": shape.kms_key,
+        "OutputDataConfig": present({"S3OutputPath": recipe.output_s3_path, "KmsKeyId": shape.kms_key,
                                       "CompressionType": "GZIP"}),
-        "ResourceConfig": _present({
+        "ResourceConfig": present({
             "InstanceType": shape.instance_type,
             "InstanceCount": recipe.replicas,
             "VolumeSizeInGB": options.volume_gb,
             "VolumeKmsKeyId": options.volume_kms_key,
-            "KeepAlivePeriodInSeconds": options.warm_pool_seconds,
+            "KeepAlivePeriodInSeconds": options.warm_pool_seconds or None,
             "TrainingPlanArn": options.training_plan,
         }),
         "StoppingCondition": {"MaxRuntimeInSeconds": options.max_runtime_seconds},
-        "Tags": _tags(recipe, digest, options),
+        "Tags": tags(recipe, digest, options),
     }  # fmt: skip
-    return {**request, **_asked_for(options)}
+    return {**request, **asked_for(options)}
 
 
 def _start(recipe: Recipe, options: TrainingJobOptions) -> dict[str, str]:
@@ -103,11 +103,15 @@ def _start(recipe: Recipe, options: TrainingJobOptions) -> dict[str, str]:
 
 
 def _channels(recipe: Recipe, recipe_uri: str) -> list[Json]:
+    return [*data_channels(recipe), {**_channel(RECIPE_CHANNEL, recipe_uri, "S3Prefix"), "InputMode": "File"}]
+
+
+def data_channels(recipe: Recipe) -> list[Json]:
+    """The channels `train` and, if there is such data, `validation`: Nova reads chats as `Converse`."""
     data = [("train", recipe.data_s3_path)]
     if recipe.validation_data_s3_path:
         data.append(("validation", recipe.validation_data_s3_path))
-    channels = [_channel(name, uri, "Converse") for name, uri in data]
-    return [*channels, {**_channel(RECIPE_CHANNEL, recipe_uri, "S3Prefix"), "InputMode": "File"}]
+    return [_channel(name, uri, "Converse") for name, uri in data]
 
 
 def _channel(name: str, uri: str, kind: str) -> Json:
@@ -115,7 +119,8 @@ def _channel(name: str, uri: str, kind: str) -> Json:
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 
-def _tags(recipe: Recipe, digest: str, options: TrainingJobOptions) -> list[dict[str, str]]:
+def tags(recipe: Recipe, digest: str, options: TrainingJobOptions) -> list[dict[str, str]]:
+    """The user's tags, and those by which a run is known again."""
     ours = {
         DIGEST_TAG: digest,
         NAME_TAG: recipe.name.rpartition("-")[0],
@@ -124,7 +129,7 @@ def _tags(recipe: Recipe, digest: str, options: TrainingJobOptions) -> list[dict
     return [{"Key": key, "Value": value} for key, value in {**options.tags, **ours}.items()]
 
 
-def _asked_for(options: TrainingJobOptions) -> Json:
+def asked_for(options: TrainingJobOptions) -> Json:
     """The parts that stand in a request only when somebody asked for them."""
     parts: Json = {}
     if options.subnets:
@@ -136,19 +141,21 @@ def _asked_for(options: TrainingJobOptions) -> Json:
     if options.environment:
         parts["Environment"] = dict(options.environment)
     if options.model_package_group:
-        parts["ModelPackageConfig"] = _present(
+        parts["ModelPackageConfig"] = present(
             {"ModelPackageGroupArn": options.model_package_group, "SourceModelPackageArn": options.model_package}
         )
     return parts
 
 
-def _present(part: Json) -> Json:
+def present(part: Json) -> Json:
+    """A part of a request without what was not asked for."""
     return {key: value for key, value in part.items() if value is not None}
 
 
 def same_run(request: Json, described: Json) -> bool:
     """Whether a job was created by this request, told from what it reads: the recipe's key is its own SHA-256."""
-    return _reads(request) == _reads(described) and request["HyperParameters"] == described.get("HyperParameters")
+    told = ("HyperParameters", "ServerlessJobConfig", "ModelPackageConfig")
+    return _reads(request) == _reads(described) and all(request.get(key) == described.get(key) for key in told)
 
 
 def _reads(job: Json) -> dict[str, str]:

@@ -12,8 +12,10 @@ from nova_dpo_sdk.backends import _training_submit as sdk
 from nova_dpo_sdk.backends._contract import JobRef, JobSnapshot, JobStatus
 from nova_dpo_sdk.backends._manifest import absolute, find_manifest
 from nova_dpo_sdk.backends._training_options import ROLE_ARN, TrainingJobOptions, option_findings
+from nova_dpo_sdk.backends._training_serverless import create_request as serverless_request
+from nova_dpo_sdk.backends._training_serverless import serverless_findings
 from nova_dpo_sdk.backends._training_status import fold, gone
-from nova_dpo_sdk.catalog import Catalog, Platform
+from nova_dpo_sdk.catalog import SERVERLESS, Catalog, Platform
 from nova_dpo_sdk.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -53,7 +55,8 @@ class TrainingJobBackend:
     Args:
         role: ARN of the execution role that SageMaker assumes: it reads the data and writes the output. Looking at
             jobs needs none; a plan without one has an error.
-        instance_type: Such as `ml.p5.48xlarge`, or `ml.g5.48xlarge`, where DPO runs on training jobs only.
+        instance_type: Such as `ml.p5.48xlarge` (when left out), or `ml.g5.48xlarge`, where DPO runs on training jobs
+            only. None for serverless jobs: AWS chooses.
         session: A boto3 session, or a `Session` of the SageMaker SDK; boto3's default when left out.
         region: AWS Region; the session's when left out.
         account: Twelve digits; asked of AWS once when left out.
@@ -73,7 +76,7 @@ class TrainingJobBackend:
         self,
         role: str | None = None,
         *,
-        instance_type: str = "ml.p5.48xlarge",
+        instance_type: str | None = None,
         session: boto3.Session | Any = None,
         region: str | None = None,
         account: str | None = None,
@@ -83,13 +86,17 @@ class TrainingJobBackend:
         options: TrainingJobOptions | None = None,
     ) -> None:
         self.role = role
-        self.instance_type = instance_type if instance_type.startswith("ml.") else f"ml.{instance_type}"
         self.options = options or TrainingJobOptions()
-        found = option_findings(role, self.options)
+        found = option_findings(role, instance_type, self.options)
         if found:
             raise ConfigurationError("This TrainingJobBackend cannot be used:", found)
+        given = instance_type or "ml.p5.48xlarge"
+        self.instance_type = given if given.startswith("ml.") else f"ml.{given}"
         self.kms_key_id = kms_key_id
         self.catalog = catalog or Catalog.packaged()
+        if self.options.serverless:
+            self.instance_type = SERVERLESS
+            self.catalog = self.catalog.serverless_only()
         boto = cast("boto3.Session | None", getattr(session, "boto_session", session))
         self.aws = AWS(boto, region=region, account=account, clock=clock, kms_key_id=kms_key_id)
         self.clock = self.aws.clock
@@ -112,6 +119,8 @@ class TrainingJobBackend:
         }
         if self.options.model_package:
             place["model_package"] = self.options.model_package
+        if self.options.sequence_length:
+            place["sequence_length"] = self.options.sequence_length
         return place
 
     def _region(self) -> str | None:
@@ -142,7 +151,9 @@ class TrainingJobBackend:
         if self.role is None:
             fix = 'Give TrainingJobBackend(role="arn:aws:iam::<account>:role/<name>"), a role that trusts SageMaker.'
             found.append(Finding("role-missing", Severity.ERROR, "role", "No execution role is named.", fix=fix))
-        if self._image(recipe, region) is None:
+        if self.options.serverless:
+            found += serverless_findings(recipe, region, self.catalog)
+        elif self._image(recipe, region) is None:
             found.append(_no_image(region, self.catalog))
         if self.options.model_package and recipe.checkpoint is not None:
             found.append(_two_starts(self.options.model_package, recipe.checkpoint.uri))
@@ -152,8 +163,13 @@ class TrainingJobBackend:
         return self.options.image or self.catalog.training_image(self.platform, recipe.family, region)
 
     def render(self, recipe: Recipe, digest: str) -> tuple[dict[str, Any], ...]:
-        """The PutObject of the recipe and the CreateTrainingJob request; empty when image or role have no name."""
+        """The PutObject of the recipe and the CreateTrainingJob request; empty when image or role have no name.
+
+        A serverless job reads no recipe file: then it is the request alone.
+        """
         region = self._region()
+        if self.options.serverless:
+            return self._render_serverless(recipe, digest, region) if region and self.role else ()
         image = self._image(recipe, region) if region else None
         if image is None or self.role is None:
             return ()
@@ -167,6 +183,13 @@ class TrainingJobBackend:
         upload = requests.recipe_upload(recipe, self.options)
         place = str(S3Uri(upload["Bucket"], upload["Key"]))
         return upload, requests.create_request(recipe, digest, place, shape)
+
+    def _render_serverless(self, recipe: Recipe, digest: str, region: str) -> tuple[dict[str, Any], ...]:
+        key = self.options.output_kms_key or self.kms_key_id
+        request = serverless_request(
+            recipe, digest, role=self.role or "", region=region, kms_key=key, options=self.options
+        )
+        return (request,)
 
     @property
     def _client(self) -> Any:
@@ -193,12 +216,13 @@ class TrainingJobBackend:
             JobFailedError: The same job is there and has failed; names `plan.again()`.
             JobStoppedError: The same job is there and was stopped; names `plan.again()`.
         """
-        upload, request = plan.objects
+        *uploads, request = plan.objects
         existing = calls.describe_or_none(self._client, plan.name)
         if existing is not None:
             return self._adopt(plan, existing)
-        place = S3Uri(upload["Bucket"], upload["Key"])
-        self.aws.write(place, upload["Body"].encode(), content_type=upload["ContentType"])
+        for each in uploads:
+            place = S3Uri(each["Bucket"], each["Key"])
+            self.aws.write(place, each["Body"].encode(), content_type=each["ContentType"])
         try:
             sdk.send(request, self.aws.session(), self.aws.region)
         except ServiceError as error:
@@ -218,7 +242,7 @@ class TrainingJobBackend:
             label = calls.tags(self._client, str(existing["TrainingJobArn"])).get(requests.DIGEST_TAG)
         except AccessDeniedError:
             label = None
-        return label == plan.digest if label is not None else requests.same_run(plan.objects[1], existing)
+        return label == plan.digest if label is not None else requests.same_run(plan.objects[-1], existing)
 
     def _adopt(self, plan: Plan, existing: dict[str, Any]) -> bool:
         ref = str(self.ref(plan.name))
@@ -367,6 +391,23 @@ class TrainingJobBackend:
 
         self._mine(ref)
         return read_saved(self.aws, output, ref.name)
+
+    def model_package(self, ref: JobRef) -> str:
+        """The ARN of the model package in which SageMaker has registered what a job trained.
+
+        Raises:
+            NotFoundError: There is no such job, or it has registered none (yet): it ran without
+                `model_package_group`, or has not finished.
+        """
+        self._mine(ref)
+        told = calls.describe(self._client, ref.name).get("OutputModelPackageArn")
+        if not told:
+            raise NotFoundError(
+                f"{ref.name} has registered no model package (yet): a job does so when it has finished, if it was "
+                "given TrainingJobOptions(model_package_group=...).",
+                target=str(ref),
+            )
+        return str(told)
 
     def to_sagemaker(self, ref: JobRef) -> Any:
         """The SageMaker SDK's own `TrainingJob` of a job, on this backend's session.

@@ -93,7 +93,6 @@ class LocalConnection:
 
         own: dict[str, Any] = {
             "role": f"arn:aws:iam::{self.account}:role/nova-execution",
-            "instance_type": "ml.p5.48xlarge",
             "session": self.session(),
             "region": self.region,
             "clock": self.clock,

@@ -119,7 +119,7 @@ class NovaContainer:
             ContainerError: A channel's object does not exist, or is in another account or Region.
         """
         for name, uri in _channels(request).items():
-            bucket, key = _s3(uri, name)
+            bucket, key = split_uri(uri, name)
             self._check_access(bucket, name)
             if self._buckets.read(bucket, key) is None:
                 raise ContainerError(f"NoSuchKey: {uri} of channel {name}")
@@ -134,7 +134,7 @@ class NovaContainer:
             ContainerError: Something is wrong with recipe, image, hyperparameters, data or starting point.
         """
         channels = _channels(request)
-        bucket, key = _s3(channels.get("recipe"), "channel recipe")
+        bucket, key = split_uri(channels.get("recipe"), "channel recipe")
         text = self._buckets.read(bucket, key)
         recipe = _read_recipe(None if text is None else text.decode())
         run = _section(recipe, "run")
@@ -144,15 +144,24 @@ class NovaContainer:
             model_type=str(run.get("model_type")),
             technique="DPO" if _model(recipe).get("dpo_cfg") is not None else "SFT",
             tuning=_tuning(recipe),
-            output=_s3(request["OutputDataConfig"]["S3OutputPath"], "S3OutputPath"),
+            output=split_uri(request["OutputDataConfig"]["S3OutputPath"], "S3OutputPath"),
         )
         _check_tag(str(request["AlgorithmSpecification"].get("TrainingImage")), training, "TJ")
         _check_numbers(recipe, training.technique)
         if "SourceModelPackageArn" not in (request.get("ModelPackageConfig") or {}):
             self._check_start(str(run.get("model_name_or_path")), training)
+        self.check_training_data(request, training)
+        return training
+
+    def check_training_data(self, request: Json, training: Training) -> None:
+        """Read the data of a training job, as its container does when it begins.
+
+        Raises:
+            ContainerError: A record is wrong, or the data cannot be read.
+        """
+        channels = _channels(request)
         for name in channels.keys() - {"recipe"}:
             self._check_data(channels[name], training)
-        return training
 
     def save(self, training: Training, now: datetime, *, shape: str = "") -> None:
         """Write the checkpoint into escrow, and the manifest beside the run's output.
@@ -199,7 +208,7 @@ class NovaContainer:
             raise ContainerError(f"{wanted}, the pod got {given[0]} and {given[1]}")
 
     def _output(self, run: Json) -> tuple[str, str]:
-        bucket, prefix = _s3(run.get("output_s3_path"), "output_s3_path")
+        bucket, prefix = split_uri(run.get("output_s3_path"), "output_s3_path")
         self._check_access(bucket, "output_s3_path")
         return bucket, prefix
 
@@ -220,7 +229,7 @@ class NovaContainer:
                     "Base model for the job extracted from model_name_or_path does not match model_type"
                 )
             return
-        bucket, key = _s3(path, "model_name_or_path")
+        bucket, key = split_uri(path, "model_name_or_path")
         issued = self._buckets.read(bucket, f"{key}/{_MARKER}") if bucket == self._escrow else None
         if issued is None:
             raise ContainerError("Model configuration not found")
@@ -231,7 +240,7 @@ class NovaContainer:
             raise ContainerError("Incompatible model training techniques detected")
 
     def _check_data(self, path: str, training: Training) -> None:
-        bucket, key = _s3(path, "data_s3_path")
+        bucket, key = split_uri(path, "data_s3_path")
         self._check_access(bucket, "data_s3_path")
         body = self._buckets.read(bucket, key)
         if body is None:
@@ -337,7 +346,12 @@ def _check_numbers(recipe: Json, technique: str) -> None:
             raise ContainerError(f"{name} must be a number, not {value!r}")
 
 
-def _s3(uri: object, field: str) -> tuple[str, str]:
+def split_uri(uri: object, field: str) -> tuple[str, str]:
+    """Bucket and key of an S3 URI.
+
+    Raises:
+        ContainerError: It is none.
+    """
     match = re.fullmatch(r"s3://([^/]+)/?(.*)", str(uri))
     if match is None:
         raise ContainerError(f"{field} is not an S3 URI: {uri!r}")

@@ -14,6 +14,7 @@ from ._aws_protocol import AWSRefusal
 from ._container import ContainerError
 from ._training_output import STEPS
 from ._training_search import matches, page_of
+from ._training_serverless import is_serverless, prepare, refuse, register
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ._agenda import Agenda, Script
     from ._container import NovaContainer, Training
     from ._training_output import TrainingOutput
+    from ._training_serverless import Made
 
 Json = dict[str, Any]
 
@@ -76,6 +78,7 @@ class _Job:
     started: datetime | None = None
     ended: datetime | None = None
     training: Training | None = None
+    package: str = ""
 
     @property
     def name(self) -> str:
@@ -141,6 +144,7 @@ class LocalTrainingJobs:
         self._now = now
         self._jobs: dict[str, _Job] = {}
         self._failures: list[PlannedFailure] = []
+        self._packages: dict[str, Made] = {}
         self._actions: dict[str, Callable[[Json], Json]] = {
             "CreateTrainingJob": self._create,
             "DescribeTrainingJob": self._describe,
@@ -212,23 +216,30 @@ class LocalTrainingJobs:
         if not self.roles.get(role):
             message = f"Could not assume role {role}. Please ensure that the role exists and allows principal"
             raise _refused("ValidationException", f"{message} 'sagemaker.amazonaws.com' to assume the role.")
-        config: Json = given["ResourceConfig"]
+        if is_serverless(given):
+            refuse(given, self.region)
+        else:
+            self._check_quota(given["ResourceConfig"])
+        runtime = int(given["StoppingCondition"].get("MaxRuntimeInSeconds", 86_400))
+        if runtime > 2_419_200:
+            raise _refused("ValidationException", "MaxRuntimeInSeconds must be at most 2419200")
+
+    def _check_quota(self, config: Json) -> None:
         instance, wanted = str(config["InstanceType"]), int(config["InstanceCount"])
         limit = self.quota(instance)
         if self._busy(instance) + wanted > limit:
             message = f"The account-level service limit '{instance} for training job usage' is {limit:.0f} Instances,"
             raise _refused("ResourceLimitExceeded", f"{message} and a request of {wanted} Instances exceeds it.")
-        runtime = int(given["StoppingCondition"].get("MaxRuntimeInSeconds", 86_400))
-        if runtime > 2_419_200:
-            raise _refused("ValidationException", "MaxRuntimeInSeconds must be at most 2419200")
 
     def quota(self, instance_type: str) -> float:
         """How many instances of a type jobs may use at once."""
         return self.quotas.get(instance_type, 64.0)
 
     def _busy(self, instance: str) -> int:
-        configs = [job.request["ResourceConfig"] for job in self._jobs.values() if job.ended is None]
-        return sum(int(each["InstanceCount"]) for each in configs if each["InstanceType"] == instance)
+        configs: list[Json] = [
+            job.request.get("ResourceConfig") or {} for job in self._jobs.values() if job.ended is None
+        ]
+        return sum(int(each["InstanceCount"]) for each in configs if each.get("InstanceType") == instance)
 
     def _begin(self, job: _Job) -> None:
         script = self._script
@@ -288,7 +299,7 @@ class LocalTrainingJobs:
                 self._container.check_channels(job.request)
             elif secondary == "Training":
                 job.started = now
-                job.training = self._container.prepare_training_job(job.request)
+                job.training = self._prepare(job.request)
                 self._output.begin(job.request, job.training, now)
         except ContainerError as error:
             if secondary == "Downloading":
@@ -296,6 +307,13 @@ class LocalTrainingJobs:
             self._output.say(job.request, str(error), now)
             return f"AlgorithmError: {error}, exit code: 1"
         return ""
+
+    def _prepare(self, request: Json) -> Training:
+        if not is_serverless(request):
+            return self._container.prepare_training_job(request)
+        training = prepare(request, self._packages)
+        self._container.check_training_data(request, training)
+        return training
 
     def _complete(self, job: _Job, now: datetime) -> None:
         training = job.training
@@ -305,6 +323,8 @@ class LocalTrainingJobs:
         except ContainerError as error:
             self._fail(job, f"ClientError: Artifact upload failed:{error}", now)
             return
+        if is_serverless(job.request):
+            job.package = register(job.request, self._packages)
         job.end("Completed", "Completed", now)
 
     def _fail(self, job: _Job, reason: str, now: datetime) -> None:
@@ -400,6 +420,8 @@ def _described(job: _Job) -> Json:
         "CreationTime": _seconds(job.created),
         "LastModifiedTime": changed,
     }
+    if job.package:
+        shown["OutputModelPackageArn"] = job.package
     if job.failure:
         shown["FailureReason"] = job.failure
     if job.started is not None:

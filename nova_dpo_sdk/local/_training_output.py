@@ -54,7 +54,7 @@ class TrainingOutput:
 
     def begin(self, request: Json, training: Training, now: datetime) -> None:
         """Let every host say that it starts."""
-        for host in range(int(request["ResourceConfig"]["InstanceCount"])):
+        for host in range(_hosts(request)):
             text = f"Starting {training.technique} Job {training.job}"
             self.logs.tell(training.job, host + 1, now, text, now)
 
@@ -75,7 +75,7 @@ class TrainingOutput:
             ContainerError: The bucket for output is gone.
         """
         rows = _rows(training.technique)
-        for host in range(int(request["ResourceConfig"]["InstanceCount"])):
+        for host in range(_hosts(request)):
             self.logs.tell(training.job, host + 1, born, f"{training.technique} Job completed", now)
         bucket, prefix = training.output
         if self.buckets.find(bucket) is None:
@@ -84,8 +84,18 @@ class TrainingOutput:
         marker = {"job": training.job, "model_type": training.model_type, "technique": training.technique,
                   "tuning": training.tuning}  # fmt: skip
         self.buckets.write(self.escrow, f"{place}/checkpoint.json", json.dumps(marker).encode(), now)
-        key = "/".join(part for part in (prefix, training.job, "output", "output.tar.gz") if part)
-        self.buckets.write(bucket, key, _archive(f"s3://{self.escrow}/{place}", rows, now), now)
+        folder = "/".join(part for part in (prefix, training.job, "output") if part)
+        members = _members(f"s3://{self.escrow}/{place}", rows)
+        if request["OutputDataConfig"].get("CompressionType") == "NONE":
+            for name, text in members.items():
+                self.buckets.write(bucket, f"{folder}/output/{name}", text.encode(), now)
+        else:
+            self.buckets.write(bucket, f"{folder}/output.tar.gz", _archive(members, now), now)
+
+
+def _hosts(request: Json) -> int:
+    config: Json = request.get("ResourceConfig") or {}
+    return int(config.get("InstanceCount", 1))
 
 
 def _rows(technique: str) -> list[tuple[int, float]]:
@@ -93,13 +103,16 @@ def _rows(technique: str) -> list[tuple[int, float]]:
     return [(step, end + (start - end) * math.exp(-2.2 * step / STEPS)) for step in range(1, STEPS + 1)]
 
 
-def _archive(checkpoint: str, rows: list[tuple[int, float]], now: datetime) -> bytes:
+def _members(checkpoint: str, rows: list[tuple[int, float]]) -> dict[str, str]:
     lines = "".join(f"{step},{loss:.6f}\n" for step, loss in rows)
-    members = {
+    return {
         "manifest.json": json.dumps({"checkpoint_s3_bucket": checkpoint}),
         "step_wise_training_metrics.csv": f"step_number,training_loss\n{lines}",
         "validation_metrics.csv": f"step_number,validation_loss\n{STEPS},{rows[-1][1] * 1.05:.6f}\n",
     }
+
+
+def _archive(members: dict[str, str], now: datetime) -> bytes:
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode="w:gz") as archive:
         for name, text in members.items():
