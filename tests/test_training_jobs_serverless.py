@@ -45,7 +45,9 @@ def planned(recipe, data, **more):
 
 @pytest.fixture
 def nova(cloud):
-    cloud.session().client("sagemaker", region_name="us-east-1").create_model_package_group(ModelPackageGroupName="nova")
+    cloud.session().client("sagemaker", region_name="us-east-1").create_model_package_group(
+        ModelPackageGroupName="nova"
+    )
     return NovaClient(cloud.training_jobs(options=options()), output=cloud.output)
 
 
@@ -79,6 +81,14 @@ def test_the_request_names_a_model_and_no_instances(pairs):
     assert channel["ChannelName"] == "train"
     assert channel["DataSource"]["S3DataSource"]["S3DataType"] == "Converse"
     assert plan.target["instance_type"] == "serverless"
+    text = str(plan)
+    assert "instances that AWS chooses" in text
+    assert "output/output/manifest.json" in text
+    assert "replicas-not-sent" not in text
+
+
+def test_a_plan_says_from_which_package_it_starts(pairs):
+    assert f"from       {PACKAGE}" in str(planned(DPO, pairs, model_package=PACKAGE))
 
 
 def test_parameters_go_by_the_names_of_that_route(pairs):

@@ -6,7 +6,7 @@ import html
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk.catalog import Platform
+from nova_dpo_sdk.catalog import SERVERLESS, Platform
 from nova_dpo_sdk.errors import Finding, Severity
 
 if TYPE_CHECKING:
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 _WIDTH = 80
 
-_LEFT = {Platform.HYPERPOD: "manifest.json", Platform.TRAINING_JOBS: "output/output.tar.gz"}
+_LEFT = {
+    Platform.HYPERPOD: "manifest.json",
+    Platform.TRAINING_JOBS: "output/output.tar.gz",
+    SERVERLESS: "output/output/manifest.json",
+}
 """What a finished run leaves in its folder."""
 
 
@@ -27,7 +31,7 @@ def plan_text(plan: Plan) -> str:
         [
             *plan_head(plan),
             "",
-            "recipe, as the container reads it:",
+            "recipe, sent as hyperparameters:" if _is_serverless(plan) else "recipe, as the container reads it:",
             textwrap.indent(plan.recipe.to_yaml().rstrip("\n"), "  "),
             "",
             f"objects, in the order in which they are sent ({len(plan.objects)}):",
@@ -56,17 +60,24 @@ def _as_yaml(thing: dict[str, Any]) -> str:
     return str(text)
 
 
+def _is_serverless(plan: Plan) -> bool:
+    return plan.target.get("instance_type") == SERVERLESS
+
+
 def plan_head(plan: Plan) -> list[str]:
     """The few lines that tell one plan from another."""
     recipe = plan.recipe
+    serverless = _is_serverless(plan)
+    crew = "instances that AWS chooses" if serverless else f"{recipe.replicas} replicas"
+    left = _LEFT[SERVERLESS if serverless else plan.backend.platform]
     rows = [
         ("plan", plan.name + (f" (attempt {plan.attempt})" if plan.attempt > 1 else "")),
-        ("trains", f"{recipe.model} {recipe.technique}, {recipe.tuning.kind}, {recipe.replicas} replicas"),
-        ("from", plan.recipe.model_name_or_path),
+        ("trains", f"{recipe.model} {recipe.technique}, {recipe.tuning.kind}, {crew}"),
+        ("from", plan.target.get("model_package") or recipe.model_name_or_path),
         ("where", ", ".join(f"{key} {value}" for key, value in plan.target.items())),
         *((u.role, _upload_line(u)) for u in plan.uploads if u.role != "image"),
         *_images_line([u for u in plan.uploads if u.role == "image"]),
-        ("output", f"{plan.inputs.output}/{plan.name}/{_LEFT[plan.backend.platform]}"),
+        ("output", f"{plan.inputs.output}/{plan.name}/{left}"),
         ("record", f"{plan.folder}/"),
         ("digest", plan.digest),
         *(("unresolved", f"{name}: shown as {mark}, asked of AWS at submit") for name, mark in plan.unresolved.items()),
