@@ -237,7 +237,7 @@ def test_sft_then_dpo_from_its_model_package(cloud, nova, chats, pairs):
     assert len(nova.backend.saved_metrics(JobRef.parse(job.ref), nova.output)) == 10
 
 
-def test_the_service_refuses_what_a_plan_would_have_refused(cloud, nova, pairs):
+def test_the_service_refuses_what_a_plan_would_have_refused(nova, pairs):
     plan = nova.plan(DPO, pairs)
     (request,) = plan.objects
     wrong = {**request, "HyperParameters": {**request["HyperParameters"], "adam_beta": "0.5"}}
@@ -259,7 +259,7 @@ def test_the_preflight_asks_for_the_group_and_not_for_instances(cloud, nova, pai
     found = {check.question: check for check in nova.check(nova.plan(DPO, pairs)).checks}
     assert not found.keys() & {"quota", "image"}
     assert found["model package group"].state == "ok"
-    elsewhere = options().__class__(serverless=True, model_package_group=GROUP.replace("/nova", "/gone"))
+    elsewhere = TrainingJobOptions(serverless=True, model_package_group=GROUP.replace("/nova", "/gone"))
     lost = NovaClient(cloud.training_jobs(options=elsewhere), output=cloud.output)
     found = {check.question: check for check in lost.check(lost.plan(DPO, pairs)).checks}
     assert [each.code for each in found["model package group"].findings] == ["model-package-group-missing"]
