@@ -171,6 +171,23 @@ class NovaClient:
         job.adopted = self.backend.submit(plan)
         return job
 
+    def prepare(self, plan: Plan) -> None:
+        """Send everything of a plan but the job: its data and its record. For jobs that something else will create.
+
+        Args:
+            plan: What `plan()` made.
+
+        Raises:
+            PlanRejectedError: The plan has errors; nothing was sent.
+            ConfigurationError: The plan is for another place, or the output bucket is in another Region or account.
+            DatasetError: A file changed since it was planned.
+        """
+        self._may_run(plan)
+        self.backend.resolve()
+        self.backend.aws.check_bucket(self.output)
+        self._upload(plan, None)
+        self._record(plan.resolved())
+
     def upload(self, data: D, *, on_progress: Callable[[int], None] | None = None) -> D:
         """Check a data set and send it at the same time, for files so large that one after the other takes long.
 

@@ -75,7 +75,7 @@ class AWS:
         self._session = session
         self._region = region
         self._account = account
-        self._kms_key_id = kms_key_id
+        self.kms_key_id = kms_key_id
         self._max_attempts = max_attempts
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.RLock()
@@ -167,7 +167,7 @@ class AWS:
             owner=self.account(),
             region=self.region,
             clock=self.clock,
-            kms_key_id=self._kms_key_id,
+            kms_key_id=self.kms_key_id,
         )
 
     def check_bucket(self, uri: S3Uri) -> None:
