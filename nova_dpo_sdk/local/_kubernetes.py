@@ -85,7 +85,7 @@ class Access:
 class KubernetesAPI:
     """Answers requests from an object store, as an API server of version 1.33 does.
 
-    Served: get, list (selectors, limit and continue, Table), create, update and delete, the status of PyTorchJobs, and
+    Served: get, list (selectors, limit and continue, Table), create, update and delete, the status of jobs and pods,
     SelfSubjectAccessReview, and watch. Not served: patch, deletecollection; pages of one list are not one snapshot.
 
     Args:
@@ -202,7 +202,7 @@ class KubernetesAPI:
             return self._review(call)
         if (call.verb, call.kind, call.subresource) == ("get", PODS, "log"):
             return Reply(200, self._pod_log(call))
-        if call.subresource and (call.subresource != "status" or call.kind is not PYTORCHJOBS):
+        if call.subresource and (call.subresource != "status" or call.kind not in (PYTORCHJOBS, PODS)):
             raise refusals.no_such_path()
         actions: dict[str, Callable[[Call], Reply]] = {
             "get": self._get,
