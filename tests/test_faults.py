@@ -77,6 +77,7 @@ def test_a_queued_job_has_not_failed(cloud, clock, nova, job):
     mine = job()
     seen = at(clock, mine, 1800)
     assert (seen.status, seen.reason) == (JobStatus.QUEUED, "Suspended")
+    assert "insufficient unused quota for nvidia.com/gpu, 16 more needed" in seen.message
     assert "quota" in seen.next_step
     assert naive(nova, mine) == "Suspended"
     seen = at(clock, mine, 1805)
@@ -91,7 +92,7 @@ def test_a_preempted_job_is_queued_again_and_says_that_it_ran(cloud, clock, nova
     assert at(clock, mine, 5).status is JobStatus.RUNNING
     seen = at(clock, mine, 10)
     assert (seen.status, seen.reason) == (JobStatus.QUEUED, "Preempted")
-    assert "gave its place" in seen.message
+    assert "it ran, and its queue holds it back: Preempted to accommodate a workload" in seen.message
     assert "queue_priority" in seen.next_step
     assert naive(nova, mine) == "Suspended"
     assert at(clock, mine, 120).status is JobStatus.SUCCEEDED

@@ -119,6 +119,11 @@ class JobFacts:
         return found if found is not None and found.holds else None
 
     @property
+    def is_held(self) -> bool:
+        """Whether a queue holds it back, or has just let it in."""
+        return bool(self.suspend) or self.holds("Suspended") is not None
+
+    @property
     def is_finished(self) -> bool:
         """Whether the operator has written its last word."""
         return self.holds("Succeeded") is not None or self.holds("Failed") is not None

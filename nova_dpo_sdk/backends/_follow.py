@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+WHY = 60.0
+"""Seconds after which a queue that holds jobs back is asked again why; it changes its mind without a trace in them."""
 SWEEP = 10
 """Every so many ticks the versions of all jobs are compared: a few changes show in no cell."""
 RESYNC = 1800.0
@@ -80,6 +82,7 @@ class Follower:
         self.poller = Poller(api, namespace, self.roster, self.looker)
         self._heard: queue.SimpleQueue[Told] = queue.SimpleQueue()
         self._answered = clock.monotonic()
+        self._held_anew = False
 
     def snapshots(self) -> Iterator[JobSnapshot]:
         """A first snapshot of each job, then one whenever a job's changes, until all are over or the time is up."""
@@ -163,6 +166,7 @@ class Follower:
     def _listen(self, watchers: list[Watcher]) -> Generator[JobSnapshot, None, bool]:
         """Pass on what is told; ends with whether it is worth while to list anew and to watch again."""
         resync = self._clock.monotonic() + RESYNC
+        why = self._clock.monotonic() + WHY
         while self.roster and self._left() > 0:
             for told in self._next():
                 if told.watcher not in watchers:
@@ -175,6 +179,10 @@ class Follower:
                 if told.change in (Change.EXPIRED, Change.BROKEN):
                     return True
                 self._take(told)
+            if self._held_anew or (self._clock.monotonic() > why and self.roster.has_held()):
+                self._held_anew = False
+                why = self._clock.monotonic() + WHY
+                self._try(self.looker.ask_the_queue)
             yield from self.roster.settle(self._clock.now())
             if self._clock.monotonic() > resync:
                 return True
@@ -199,6 +207,7 @@ class Follower:
         if isinstance(thing, JobFacts):
             if told.change is Change.CHANGED:
                 self.roster.put_job(thing)
+                self._held_anew |= thing.is_held
             else:
                 # It may have been made anew, or lost the label that is watched for.
                 self._try(lambda: self.looker.look({thing.name}))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.backends._facts import JOB_LABEL, PodFacts, job_facts, pod_facts
 from nova_dpo_sdk.backends._manifests import DIGEST_LABEL
+from nova_dpo_sdk.backends._queue import Queue, WorkloadFacts
 from nova_dpo_sdk.backends._resources import PODS, PYTORCHJOBS, Resource
 from nova_dpo_sdk.errors import ClusterError
 
@@ -65,6 +66,7 @@ class Looker:
         self._api = api
         self._namespace = namespace
         self._roster = roster
+        self._queue = Queue(api, namespace)
         self.lists_pods = True
         """Whether this role may list pods, as far as is known."""
         self._gets_pods = True
@@ -80,6 +82,7 @@ class Looker:
         jobs, pods = selectors(self._roster.unfinished)
         seen, version = self._load_jobs(jobs)
         self._confirm(self._roster.unfinished - seen)
+        self.ask_the_queue()
         return version, self._load_pods(self._roster.unfinished, pods)
 
     def look(self, names: Iterable[str]) -> None:
@@ -94,6 +97,12 @@ class Looker:
             seen, _ = self._load_jobs(jobs)
             self._confirm(set(part) - seen)
             self._load_pods(part, pods)
+        if left:
+            self.ask_the_queue()
+
+    def ask_the_queue(self) -> None:
+        """Ask Kueue why it holds jobs back, if it does: one list for all of them."""
+        self._roster.put_workloads(self._queue.all() if self._roster.has_held() else {})
 
     def look_up_pods(self) -> None:
         """Where pods may not be listed: look up the next fifty by their names, in turn."""
@@ -177,11 +186,14 @@ def list_pods(
     return found, version
 
 
-def find(api: KubernetesAPI, namespace: str, selector: str) -> tuple[list[JobFacts], dict[str, list[PodFacts]] | None]:
-    """All jobs of a selection, and their pods by job; None for pods that may not be listed."""
+def find(
+    api: KubernetesAPI, namespace: str, selector: str
+) -> tuple[list[JobFacts], dict[str, list[PodFacts]] | None, dict[str, WorkloadFacts]]:
+    """All jobs of a selection, their pods by job (None when they may not be listed), and what Kueue says of them."""
     jobs = [job_facts(item) for item in items(api, PYTORCHJOBS, namespace, selector) if "metadata" in item]
     if not jobs:
-        return [], {}
+        return [], {}, {}
     names = frozenset(job.name for job in jobs)
     pods, _ = list_pods(api, namespace, selectors(names)[1], names)
-    return jobs, pods
+    held = any(job.is_held for job in jobs)
+    return jobs, pods, Queue(api, namespace).all() if held else {}

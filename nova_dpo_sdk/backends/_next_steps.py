@@ -23,9 +23,18 @@ _OF_STATUS = {
 _IMAGE = "Check the image's Region and account and that nodes may pull it; cancel; plan.again()."
 _CRASH = "The container ends by itself: mend what its message names, cancel, and submit plan.again()."
 _OPERATOR = "The training operator has not looked at the job: ask who runs the cluster whether it runs."
+_STOPPED = "The queue is stopped: ask who runs the cluster when it takes jobs again."
 _EVICTED = "Wait: its pods are made anew where there is room, and the run begins again."
 _OF_REASON = {
     (JobStatus.PENDING, "Admitted"): "Wait: its pods come within a minute.",
+    (JobStatus.QUEUED, "Inadmissible"): "The queue cannot hold it as it is: check its name and the team's quota for "
+    "this instance type, use fewer replicas, or ask who runs the cluster.",
+    (JobStatus.QUEUED, "Deactivated"): "It does not come back by itself: have its Workload activated again, or cancel "
+    "and submit plan.again().",
+    (JobStatus.QUEUED, "ClusterQueueStopped"): _STOPPED,
+    (JobStatus.QUEUED, "LocalQueueStopped"): _STOPPED,
+    (JobStatus.QUEUED, "PodsReadyTimeout"): "Its pods were not ready in the queue's time, so it waits again. If that "
+    "repeats, ask who runs the cluster to raise that time: a first image pull takes minutes.",
     (JobStatus.QUEUED, "Preempted"): "Wait: it begins again by itself when the queue has quota. A higher "
     "HyperPodOptions(queue_priority=...) keeps the next one from being preempted.",
     (JobStatus.RESTARTING, "NodeLost"): "Wait: the node is replaced, its pod made anew, and the run begins again.",

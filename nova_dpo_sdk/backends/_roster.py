@@ -10,8 +10,10 @@ from nova_dpo_sdk.backends._facts import JobFacts, PodFacts, Trouble
 from nova_dpo_sdk.backends._status import gone, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
+
+    from nova_dpo_sdk.backends._queue import WorkloadFacts
 
 _TRIES = 10
 """Looks at a job whose pods the scheduler has not spoken of, one at each tick."""
@@ -22,6 +24,7 @@ class _Entry:
     ref: str
     job: JobFacts | None = None
     pods: dict[str, PodFacts] | None = None
+    workload: WorkloadFacts | None = None
     told: JobSnapshot | None = None
     until: datetime | None = None
     unsettled: int = 0
@@ -69,6 +72,18 @@ class Roster:
         """The jobs for which no room was found when they were looked at: why may be another reason by now."""
         held = (JobStatus.UNSCHEDULABLE, JobStatus.QUEUED)
         return {name for name, entry in self._entries.items() if entry.told and entry.told.status in held}
+
+    def has_held(self) -> bool:
+        """Whether a queue holds any of the jobs back."""
+        return any(entry.job is not None and entry.job.is_held for entry in self._entries.values())
+
+    def put_workloads(self, found: Mapping[str, WorkloadFacts]) -> None:
+        """Keep what Kueue says of the jobs, by their identities."""
+        for name, entry in self._entries.items():
+            workload = found.get(entry.job.uid) if entry.job and entry.job.is_held else None
+            if entry.workload != workload:
+                entry.workload = workload
+                self._touched.add(name)
 
     def put_job(self, job: JobFacts) -> None:
         """Keep what is known of a job now."""
@@ -129,7 +144,7 @@ class Roster:
             snapshot, entry.until = gone(entry.ref, now), None
         else:
             pods = None if entry.pods is None else [entry.pods[name] for name in sorted(entry.pods)]
-            snapshot, entry.until = judge(entry.ref, entry.job, pods, now)
+            snapshot, entry.until = judge(entry.ref, entry.job, pods, now, entry.workload)
         entry.unsettled = entry.unsettled + 1 if _is_unsettled(entry) else 0
         before = entry.told
         if before is not None and before.face == snapshot.face:

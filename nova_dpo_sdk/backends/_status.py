@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from nova_dpo_sdk.backends._queue import WorkloadFacts
+
     Json = Mapping[str, Any]
 
 NO_PODS_AFTER = timedelta(minutes=5)
@@ -28,7 +30,9 @@ LEAVING_AFTER = timedelta(minutes=10)
 KNOWN_CONDITIONS = frozenset({"Created", "Running", "Restarting", "Suspended", "Succeeded", "Failed"})
 
 
-def fold(ref: str, job: Json, pods: Iterable[Json] | None, now: datetime) -> JobSnapshot:
+def fold(
+    ref: str, job: Json, pods: Iterable[Json] | None, now: datetime, workload: WorkloadFacts | None = None
+) -> JobSnapshot:
     """Tell what a job is doing.
 
     Args:
@@ -36,13 +40,18 @@ def fold(ref: str, job: Json, pods: Iterable[Json] | None, now: datetime) -> Job
         job: The PyTorchJob as the API server gave it.
         pods: Its pods, or None when they may not be seen.
         now: The present moment, in UTC.
+        workload: What Kueue says of it, if that may be seen.
     """
     kept = None if pods is None else [pod_facts(pod) for pod in pods]
-    return judge(ref, job_facts(job), kept, now)[0]
+    return judge(ref, job_facts(job), kept, now, workload)[0]
 
 
 def judge(
-    ref: str, job: JobFacts, pods: Sequence[PodFacts] | None, now: datetime
+    ref: str,
+    job: JobFacts,
+    pods: Sequence[PodFacts] | None,
+    now: datetime,
+    workload: WorkloadFacts | None = None,
 ) -> tuple[JobSnapshot, datetime | None]:
     """Tell what a job is doing from what was kept of it.
 
@@ -51,11 +60,12 @@ def judge(
         job: What was kept of the job.
         pods: What was kept of its pods, or None when they may not be seen.
         now: The present moment, in UTC.
+        workload: What Kueue says of it, if that may be seen.
 
     Returns:
         The snapshot, and the moment from which it may be another one though nothing has changed; None for never.
     """
-    verdict = _Judge(job, pods, now).verdict()
+    verdict = _Judge(job, pods, now, workload).verdict()
     snapshot = JobSnapshot(
         ref=ref,
         status=verdict.status,
@@ -95,10 +105,13 @@ class _Verdict:
 class _Judge:
     """Reads conditions by whether they hold, never by their order; what is over comes first, then what hinders."""
 
-    def __init__(self, job: JobFacts, pods: Sequence[PodFacts] | None, now: datetime) -> None:
+    def __init__(
+        self, job: JobFacts, pods: Sequence[PodFacts] | None, now: datetime, workload: WorkloadFacts | None
+    ) -> None:
         self.job = job
         self.pods = pods
         self.now = now
+        self.workload = workload
 
     def verdict(self) -> _Verdict:
         return self._ended() or self._queued() or self._hindered() or self._under_way()
@@ -135,6 +148,16 @@ class _Judge:
         if not (held or self.job.suspend):
             return None
         since = held.since if held else None
+        told = self.workload
+        if told and told.admitted:
+            return _Verdict(JobStatus.PENDING, "Admitted", f"{queue} has let it in", told.since)
+        if told and told.reason and told.reason != "Pending":
+            ran = "it ran, and " if self.job.condition("Running") else ""
+            message = f"{ran}{queue} holds it back: {told.message or told.reason}"
+            return _Verdict(JobStatus.QUEUED, told.reason, message, told.since or since)
+        if told and told.message and not self.job.condition("Running"):
+            message = f"{queue} holds it back: {told.message}"
+            return _Verdict(JobStatus.QUEUED, "Suspended", message, told.since or since)
         if self.job.condition("Running"):
             message = f"it ran, and was suspended again: {queue} gave its place to another job"
             return _Verdict(JobStatus.QUEUED, "Preempted", message, since)

@@ -17,6 +17,7 @@ from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, PODS, PYTORCHJOBS, Kub
 from nova_dpo_sdk.backends._look import find
 from nova_dpo_sdk.backends._manifest import absolute, find_manifest
 from nova_dpo_sdk.backends._plan import LABEL_DIGEST, Plan
+from nova_dpo_sdk.backends._queue import Queue
 from nova_dpo_sdk.backends._status import fold, gone, judge
 from nova_dpo_sdk.catalog import Catalog, Platform, Technique
 from nova_dpo_sdk.errors import (
@@ -136,6 +137,7 @@ class HyperPodBackend:
         self.clock = self.aws.clock
         self._lock = threading.Lock()
         self._api: KubernetesAPI | None = None
+        self._kueue: Queue | None = None
 
     def __repr__(self) -> str:
         return f"HyperPodBackend({self.cluster!r}, namespace={self.namespace!r}, instance_type={self.instance_type!r})"
@@ -389,10 +391,12 @@ class HyperPodBackend:
         """
         chosen = {manifests.NAME_LABEL: name, manifests.TECHNIQUE_LABEL: str(technique).lower() if technique else None}
         terms = [manifests.DIGEST_LABEL, *(f"{key}={value}" for key, value in chosen.items() if value)]
-        jobs, pods = find(self.api(), self.namespace, ",".join(terms))
+        jobs, pods, queued = find(self.api(), self.namespace, ",".join(terms))
         now = self.clock.now()
         found = [
-            judge(str(self.ref(job.name)), job, None if pods is None else pods.get(job.name, []), now)[0]
+            judge(
+                str(self.ref(job.name)), job, None if pods is None else pods.get(job.name, []), now, queued.get(job.uid)
+            )[0]
             for job in jobs
             if since is None or (job.created is not None and job.created >= since.replace(microsecond=0))
         ]
@@ -415,7 +419,14 @@ class HyperPodBackend:
         return follower.snapshots()
 
     def _fold(self, ref: JobRef, job: dict[str, Any]) -> JobSnapshot:
-        return fold(str(ref), job, self._pods(job), self.clock.now())
+        facts = job_facts(job)
+        workload = self._queue().of(facts.uid) if facts.is_held else None
+        return fold(str(ref), job, self._pods(job), self.clock.now(), workload)
+
+    def _queue(self) -> Queue:
+        if self._kueue is None:
+            self._kueue = Queue(self.api(), self.namespace)
+        return self._kueue
 
     def _pods(self, job: dict[str, Any]) -> list[dict[str, Any]] | None:
         """A job's pods: listed where that is allowed, else looked up by the names that the operator gives them."""

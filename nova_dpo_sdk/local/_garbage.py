@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ._resources import BY_OBJECT, CONFIGMAPS, PODS, PYTORCHJOBS, Kind
+from ._resources import BY_OBJECT, CONFIGMAPS, PODS, PYTORCHJOBS, WORKLOADS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-_COLLECTED = (CONFIGMAPS, PODS, PYTORCHJOBS)
+_COLLECTED = (CONFIGMAPS, PODS, PYTORCHJOBS, WORKLOADS)
 
 
 class GarbageCollector:

@@ -42,10 +42,11 @@ NAMESPACES = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 NODES = Kind("", "v1", "nodes", "Node", namespaced=False)
 EVENTS = Kind("", "v1", "events", "Event")
 PYTORCHJOBS = Kind("kubeflow.org", "v1", "pytorchjobs", "PyTorchJob", counted=True)
+WORKLOADS = Kind("kueue.x-k8s.io", "v1beta1", "workloads", "Workload", counted=True)
 SELF_REVIEWS = Kind(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
 )
 
-KINDS = (CONFIGMAPS, PODS, NAMESPACES, NODES, EVENTS, PYTORCHJOBS, SELF_REVIEWS)
+KINDS = (CONFIGMAPS, PODS, NAMESPACES, NODES, EVENTS, PYTORCHJOBS, WORKLOADS, SELF_REVIEWS)
 BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
 BY_OBJECT = {(kind.api_version, kind.kind): kind for kind in KINDS}

@@ -74,6 +74,7 @@ ROLES = {
                 _grant("pytorchjobs", "get list watch create delete update", _TEAMS),
                 _grant("configmaps", "create update get delete", _TEAMS),
                 _grant("pods", "list watch", _TEAMS),
+                _grant("workloads", "get list watch patch", _TEAMS),
                 _grant("namespaces", "get"),
             ),
         ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ._garbage import GarbageCollector
 from ._job_faults import JobFaults
 from ._kubelet import Kubelets
+from ._kueue import Kueue
 from ._operator import Operator
 from ._resources import NAMESPACES, NODES
 from ._scheduler import Scheduler
@@ -52,6 +53,7 @@ def wind_up(store: ObjectStore, agenda: Agenda, script: Script, nova: NovaContai
     """Connect the controllers to the objects that they watch."""
     faults = JobFaults(store, agenda, script.pace)
     narrator.delay = faults.log_delay
+    Kueue(store)
     return Trainer(
         agenda=agenda,
         operator=Operator(store, agenda, script.noticing * script.pace, faults),
