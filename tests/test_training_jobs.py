@@ -812,6 +812,45 @@ def test_importing_the_backend_loads_no_sagemaker():
     assert done.stdout.strip() == "[]"
 
 
+HYPERPOD_RUN = """
+import sys
+from pathlib import Path
+import nova_dpo_sdk
+from nova_dpo_sdk import DPORecipe, NovaClient, NovaModel, PreferenceDataset, SFTRecipe, ChatDataset
+from nova_dpo_sdk.local import FakeClock, LocalCloud
+
+def loaded():
+    return sorted({name.partition(".")[0] for name in sys.modules} & {"sagemaker", "pandas", "scipy"})
+
+seen = [loaded()]
+samples = Path(nova_dpo_sdk.__file__).parent / "local" / "samples"
+with LocalCloud(clock=FakeClock()) as cloud:
+    nova = NovaClient(cloud.hyperpod(), output=cloud.output)
+    sft = SFTRecipe(name="sft", model=NovaModel.LITE, global_batch_size=16, warmup_steps=1)
+    job = nova.submit(nova.plan(sft, ChatDataset.from_jsonl(samples / "chats.jsonl")))
+    taught = job.result()
+    list(nova.watch([job]))
+    dpo = DPORecipe(name="dpo", model=NovaModel.LITE, global_batch_size=16, warmup_steps=1).starting_from(taught)
+    nova.submit(nova.plan(dpo, PreferenceDataset.from_jsonl(samples / "preferences.jsonl"))).result()
+    seen.append(loaded())
+    tried = NovaClient(cloud.training_jobs(), output=cloud.output)
+    plan = tried.plan(sft, ChatDataset.from_jsonl(samples / "chats.jsonl"))
+    tried.check(plan)
+    tried.job(plan.ref).status()
+    tried.backend.find_jobs()
+    seen.append(loaded())
+print(seen)
+"""
+
+
+def test_hyperpod_and_looking_at_jobs_load_nothing_of_the_sagemaker_sdk():
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", HYPERPOD_RUN], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[[], [], []]"
+
+
 def test_a_backend_shows_no_secret():
     assert repr(TrainingJobBackend("arn:aws:iam::123456789012:role/x", region="us-east-1")) == (
         "TrainingJobBackend('arn:aws:iam::123456789012:role/x', instance_type='ml.p5.48xlarge')"

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.aws._errors import aws_errors
-from nova_dpo_sdk.errors import NotFoundError, ServiceError
+from nova_dpo_sdk.errors import ConfigurationError, NotFoundError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,14 +31,18 @@ def describe(client: Any, name: str) -> Json:
     except ServiceError as error:
         # SageMaker says "Requested resource not found" as a ValidationException.
         if error.code in _REFUSED and _MISSING in str(error).lower():
-            raise NotFoundError(
-                f"There is no training job {name} in this account and Region.",
-                operation=error.operation,
-                target=error.target,
-                code=error.code,
-                request_id=error.request_id,
-            ) from error
+            raise _not_there(name, error) from error
         raise
+
+
+def _not_there(name: str, error: ServiceError) -> NotFoundError:
+    return NotFoundError(
+        f"There is no training job {name} in this account and Region.",
+        operation=error.operation,
+        target=error.target,
+        code=error.code,
+        request_id=error.request_id,
+    )
 
 
 def describe_group(client: Any, name: str) -> Json:
@@ -132,6 +136,25 @@ def stop(client: Any, name: str) -> None:
     """
     with aws_errors("StopTrainingJob", f"training job {name}"):
         client.stop_training_job(TrainingJobName=name)
+
+
+def delete(client: Any, name: str) -> None:
+    """Delete a job that is over, with its record; its name is free again.
+
+    Raises:
+        NotFoundError: There is no such job (any more).
+        ServiceError: It is not over, or its instances are kept warm.
+        ConfigurationError: The installed boto3 is older than this request.
+    """
+    if not hasattr(client, "delete_training_job"):
+        raise ConfigurationError("The installed boto3 does not know DeleteTrainingJob: pip install -U boto3")
+    try:
+        with aws_errors("DeleteTrainingJob", f"training job {name}"):
+            client.delete_training_job(TrainingJobName=name)
+    except ServiceError as error:
+        if error.code in _REFUSED and _MISSING in str(error).lower():
+            raise _not_there(name, error) from error
+        raise
 
 
 def tags(client: Any, arn: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from nova_dpo_sdk.aws._errors import aws_errors
@@ -25,7 +26,8 @@ def is_installed() -> bool:
     """Whether the SageMaker SDK v3 can be imported; imports nothing."""
     spec = importlib.util.find_spec("sagemaker")
     places = list(spec.submodule_search_locations or ()) if spec else []
-    return importlib.util.find_spec("sagemaker.core") is not None if places else False
+    # importlib.util.find_spec("sagemaker.core") would import its parent
+    return PathFinder.find_spec("sagemaker.core", places) is not None
 
 
 def require_sdk() -> None:

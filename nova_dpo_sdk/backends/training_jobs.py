@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from nova_dpo_sdk._time import ticks
@@ -21,6 +22,7 @@ from nova_dpo_sdk.errors import (
     ConfigurationError,
     Finding,
     JobFailedError,
+    JobNotFinishedError,
     JobStoppedError,
     NotFoundError,
     ServiceError,
@@ -362,6 +364,20 @@ class TrainingJobBackend:
         except ServiceError:
             if not self._is_over(ref):
                 raise
+
+    def delete(self, ref: JobRef) -> None:
+        """Delete a finished job and its record; nothing happens when it is gone. What it wrote to S3 stays.
+
+        Raises:
+            JobNotFinishedError: The job is not over.
+        """
+        snapshot = self.snapshot(ref)
+        if not snapshot.status.is_terminal:
+            raise JobNotFinishedError(
+                f"{ref.name} is not over ({snapshot.summary}) job.cancel() stops it.", ref=str(ref), snapshot=snapshot
+            )
+        with suppress(NotFoundError):
+            calls.delete(self._client, ref.name)
 
     def _is_over(self, ref: JobRef) -> bool:
         status = self.snapshot(ref).status

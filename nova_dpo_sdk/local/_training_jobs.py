@@ -149,6 +149,7 @@ class LocalTrainingJobs:
             "CreateTrainingJob": self._create,
             "DescribeTrainingJob": self._describe,
             "StopTrainingJob": self._stop,
+            "DeleteTrainingJob": self._delete,
             "ListTrainingJobs": self._list,
             "Search": self._search,
             "AddTags": self._add_tags,
@@ -350,6 +351,13 @@ class LocalTrainingJobs:
             job.enter("Stopping", now)
             later = now + timedelta(seconds=self._script.collecting * self._script.pace)
             self._agenda.at(later, lambda moment: job.end("Stopped", "Stopped", moment))
+        return {}
+
+    def _delete(self, given: Json) -> Json:
+        job = self._found(given)
+        if job.ended is None:
+            raise _refused("ResourceInUse", f"The training job {job.name} is in status {job.status}")
+        del self._jobs[job.name]
         return {}
 
     def _found(self, given: Json) -> _Job:
