@@ -137,7 +137,14 @@ class NovaClient:
                 f"{plan.name} was planned for {plan.target}, not for {self!r}. Plan it with this client."
             )
 
-    def submit(self, plan: Plan, *, check: bool = True, on_upload: Callable[[str, int], None] | None = None) -> Job:
+    def submit(
+        self,
+        plan: Plan,
+        *,
+        check: bool = True,
+        on_upload: Callable[[str, int], None] | None = None,
+        on_ready: Callable[[], None] | None = None,
+    ) -> Job:
         """Send a plan exactly once: data, the record of the plan, then the job.
 
         Sent again, from here or anywhere, it finds the same job instead of creating a second one.
@@ -146,6 +153,8 @@ class NovaClient:
             plan: What `plan()` made.
             check: Whether to ask first what `check()` asks, and to send nothing when it finds an error.
             on_upload: Called with an S3 URI and the bytes sent since the last call.
+            on_ready: Called when everything is in place but the job, right before it is made; what it raises is
+                raised, and no job is made.
 
         Returns:
             The job; `job.adopted` when it was there already.
@@ -165,6 +174,8 @@ class NovaClient:
             self.backend.aws.check_bucket(self.output)
         self._upload(plan, on_upload)
         known = not self._record(plan)
+        if on_ready is not None:
+            on_ready()
         job = Job(self.backend.ref(plan.name), self.backend, self.output, adopted=True)
         if known and job.left_a_checkpoint():
             return job  # finished before, and cleaned away from the cluster since: training it again helps nobody

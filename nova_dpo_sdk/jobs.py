@@ -226,9 +226,19 @@ class Job:
                 ref=self.ref,
                 snapshot=snapshot,
             )
-        return self._checkpoint(snapshot)
+        return self.checkpoint_of(snapshot)
 
-    def _checkpoint(self, snapshot: JobSnapshot) -> Checkpoint:
+    def checkpoint_of(self, snapshot: JobSnapshot) -> Checkpoint:
+        """The checkpoint of a job that was seen just now to be over; asks for its manifest only.
+
+        Args:
+            snapshot: What was seen: a terminal status.
+
+        Raises:
+            JobFailedError: It failed.
+            JobStoppedError: It was stopped, or deleted before it finished.
+            CheckpointError: It finished, but there is no usable manifest.
+        """
         if snapshot.status in (JobStatus.FAILED, JobStatus.STOPPED):
             kind = JobFailedError if snapshot.status is JobStatus.FAILED else JobStoppedError
             raise kind(f"{self.name} has no checkpoint: {snapshot.summary}", ref=self.ref, snapshot=snapshot)
@@ -258,7 +268,7 @@ class Job:
         if snapshot.status is not JobStatus.DELETED:
             return False
         try:
-            self._checkpoint(snapshot)
+            self.checkpoint_of(snapshot)
         except JobError:
             return False
         return True
@@ -282,7 +292,7 @@ class Job:
         missing: JobError | None = None
         for _ in ticks(self._backend.clock, interval=5.0, timeout=MANIFEST_GRACE):
             try:
-                return self._checkpoint(snapshot)
+                return self.checkpoint_of(snapshot)
             except CheckpointError as error:  # noqa: PERF203 - asked a few times, seconds apart
                 missing = error
         raise missing or CheckpointError(f"{self.name} left no manifest.", ref=self.ref, snapshot=snapshot)

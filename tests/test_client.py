@@ -426,36 +426,6 @@ def test_a_cluster_that_is_not_there_is_named(cloud, chats):
         nova.submit(nova.plan(SFT, chats), check=False)
 
 
-def test_a_chain_goes_on_where_it_stood(cloud, nova, chats, pairs):
-    def script(client):
-        with client.chain("support-tone") as chain:
-            taught = chain.run("sft", SFT, chats)
-            return chain.run("dpo", DPO.starting_from(taught), pairs)
-
-    aligned = script(nova)
-    assert script(NovaClient(cloud.hyperpod(), output=cloud.output)) == aligned
-    assert len(jobs(nova)) == 2
-    record = json.loads(body(nova, "chains", "support-tone", "dpo.json"))
-    assert record["checkpoint"]["uri"] == aligned.uri
-
-
-def test_a_chain_follows_the_job_that_a_crash_left_behind(nova, chats):
-    chain = nova.chain("support-tone")
-    with pytest.raises(JobTimeoutError):
-        chain.run("sft", SFT, chats, timeout=1)
-    assert chain.run("sft", SFT, chats).uri
-    assert len(jobs(nova)) == 1
-
-
-def test_a_changed_stage_is_refused(nova, chats):
-    chain = nova.chain("support-tone")
-    chain.run("sft", SFT, chats)
-    with pytest.raises(ConfigurationError, match="another recipe or other data"):
-        chain.run("sft", SFT.replace(max_epochs=1), chats)
-    with pytest.raises(ConfigurationError, match="not a stage's name"):
-        chain.run("SFT stage", SFT, chats)
-
-
 def test_job_errors_pickle(nova, chats):
     job = nova.submit(nova.plan(SFT, chats))
     with pytest.raises(JobTimeoutError) as error:

@@ -70,6 +70,8 @@ class Outcome(str, Enum):
     """Its job failed, or did not get on."""
     STOPPED = "stopped"
     """Its job was stopped or deleted before it finished."""
+    ABANDONED = "abandoned"
+    """Its job did not get on for a reason of the infrastructure; it is stopped before the next attempt is made."""
     OVERDUE = "overdue"
     """The stage's deadline passed, and the job was stopped for it."""
     REFUSED = "refused"
@@ -140,6 +142,8 @@ class Attempt(Kept):
         outcome: How it ended; None while it is under way.
         reason: Why it ended so, in one word, such as `NodeLost`; empty when there is nothing to say.
         message: The same in a sentence.
+        checkpoint: S3 path of the checkpoint that it left; empty for none. It outlives a reset of the stage.
+        retryable: Whether it was the infrastructure that failed, so that another attempt may succeed.
     """
 
     number: int = Field(ge=1)
@@ -152,6 +156,8 @@ class Attempt(Kept):
     outcome: Outcome | None = Field(default=None, strict=False)
     reason: str = ""
     message: str = ""
+    checkpoint: str = ""
+    retryable: bool = False
 
 
 class Acceptance(Kept):

@@ -1,0 +1,143 @@
+"""Waiting for stages, one or many at the price of one: news of their jobs, and what the passing of time brings."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from typing import TYPE_CHECKING, cast
+
+from nova_dpo_sdk.errors import AWSError, ClusterError, JobTimeoutError, NovaError
+from nova_dpo_sdk.jobs import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    from nova_dpo_sdk.backends import JobSnapshot
+    from nova_dpo_sdk.chain._stage import Place, Stage
+    from nova_dpo_sdk.jobs import Job
+
+_log = logging.getLogger(__name__)
+
+OUTAGE = 900.0
+"""Seconds for which the platform may fail to answer before waiting ends; the jobs run on."""
+_BREATH = 30.0
+"""Seconds between two tries to reach a platform that does not answer."""
+
+
+class Waiter:
+    """Waits until stages are over, each through every attempt that its policy allows.
+
+    Args:
+        place: The chain.
+        stages: What is waited for.
+        timeout: Seconds after which to stop; the jobs run on.
+        tell: Called with a stage's name and every snapshot of it that differs from the one before.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        stages: Iterable[Stage],
+        timeout: float,
+        tell: Callable[[str, JobSnapshot], None] | None,
+    ) -> None:
+        self._place = place
+        self._stages = list(dict.fromkeys(stages))
+        self._timeout = timeout
+        self._tell = tell
+        self._ends = place.clock.monotonic() + timeout
+        self._answered = place.clock.monotonic()
+
+    def run(self) -> None:
+        """Wait; every stage is over then, with a checkpoint or an error.
+
+        Raises:
+            JobTimeoutError: The time is up; names the stages that are not over.
+            ClusterError: The cluster has not answered for a quarter of an hour; that says nothing about the jobs.
+            AWSError: The same of AWS.
+        """
+        while waiting := self._waiting():
+            left = self._ends - self._place.clock.monotonic()
+            pause = max(0.0, min(left, *(stage.horizon() for stage in waiting)))
+            self._pass_time(waiting, pause)
+            for stage in self._waiting():
+                self._guard(stage, stage.look)
+            if self._place.clock.monotonic() >= self._ends:
+                self._time_is_up()
+
+    def _waiting(self) -> list[Stage]:
+        return [stage for stage in self._stages if not stage.is_over]
+
+    def _pass_time(self, waiting: list[Stage], pause: float) -> None:
+        followed = [stage for stage in waiting if stage.is_followed]
+        if not followed:
+            self._place.clock.sleep(pause)
+            return
+        try:
+            self._follow(followed, pause)
+            self._answered = self._place.clock.monotonic()
+        except (ClusterError, AWSError) as error:
+            self._bear(error)
+
+    def _follow(self, stages: list[Stage], pause: float) -> None:
+        """Take note of news until the pause is over, or there is something to be done sooner."""
+        by_ref: dict[str, list[Stage]] = {}
+        jobs: list[Job] = []
+        for stage in stages:
+            jobs.append(stage.job)
+            by_ref.setdefault(stage.job.ref, []).append(stage)
+        until = self._place.clock.monotonic() + pause
+        news = watch(jobs, self._place.client.backend, timeout=pause)
+        # Closed at once when it is left early: it may have threads and connections of its own.
+        with closing(cast("Generator[JobSnapshot, None, None]", news)):
+            try:
+                for snapshot in news:
+                    self._answered = self._place.clock.monotonic()
+                    moved = [self._see(stage, snapshot, until) for stage in by_ref[snapshot.ref]]
+                    if any(moved):
+                        return
+            except JobTimeoutError:
+                return  # the pause is over
+
+    def _see(self, stage: Stage, snapshot: JobSnapshot, until: float) -> bool:
+        """Let a stage see a snapshot; whether following must be begun anew for it."""
+        if self._tell is not None and stage.news(snapshot):
+            self._tell(stage.name, snapshot)
+        self._guard(stage, lambda: stage.see(snapshot))
+        if stage.is_over:
+            return False
+        moved = stage.job.ref != snapshot.ref or not stage.is_followed
+        return moved or self._place.clock.monotonic() + stage.horizon() < until
+
+    def _guard(self, stage: Stage, act: Callable[[], None]) -> None:
+        """What goes wrong with one stage does not keep the others from being waited for."""
+        try:
+            act()
+        except NovaError as error:
+            stage.error = error
+
+    def _bear(self, error: ClusterError | AWSError) -> None:
+        """A platform that does not answer says nothing about its jobs; it is borne with for a while."""
+        clock = self._place.clock
+        passing = error.status in (0, 410, 429) or error.status >= 500 if isinstance(error, ClusterError) else False
+        if not passing or clock.monotonic() - self._answered > OUTAGE:
+            raise error
+        _log.warning("stages could not be looked at, and will be again: %s", error)
+        clock.sleep(min(_BREATH, max(0.0, self._ends - clock.monotonic())))
+
+    def _time_is_up(self) -> None:
+        waiting = self._waiting()
+        if not waiting:
+            return
+        shown = ", ".join(f"{stage.name} ({_seen(stage)})" for stage in waiting)
+        first = waiting[0].job
+        raise JobTimeoutError(
+            f"Stopped waiting after {self._timeout:.0f} s; not over: {shown}. Their jobs run on: run the script again "
+            "to go on waiting.",
+            ref=first.ref,
+            snapshot=first.last,
+        )
+
+
+def _seen(stage: Stage) -> str:
+    return stage.job.last.summary if stage.job.last else "not seen"
