@@ -38,10 +38,6 @@ def somewhere_else(cloud):
     return NovaClient(cloud.hyperpod(), output=cloud.output)
 
 
-def chain_of(client, name="tone"):
-    return client.chain(name)
-
-
 def two_stages(client, chats, pairs):
     with client.chain("tone") as chain:
         taught = chain.run("sft", SFT, chats)
@@ -84,7 +80,7 @@ def test_a_finished_stage_costs_one_get(cloud, nova, chats, pairs):
 
 
 def test_a_chain_follows_the_job_that_a_crash_left_behind(cloud, nova, chats):
-    with pytest.raises(JobTimeoutError, match=r"sft \(pending"):
+    with pytest.raises(JobTimeoutError, match=r"sft \(.*Their jobs run on"):
         nova.chain("tone").run("sft", SFT, chats, timeout=1)
     assert somewhere_else(cloud).chain("tone").run("sft", SFT, chats).uri
     assert len(jobs(nova)) == 1
@@ -126,7 +122,6 @@ def test_gather_tells_what_each_stage_does_and_gives_every_error(cloud, nova, ch
     assert bad.error is not None
     assert ("good", JobStatus.SUCCEEDED) in seen
     assert ("bad", JobStatus.DEGRADED) in seen
-    assert len(seen) == len({*seen}) or seen.count(("bad", JobStatus.DEGRADED)) >= 1
 
 
 def test_a_changed_stage_is_refused_and_told_what_differs(nova, chats, write_jsonl):
@@ -201,19 +196,13 @@ def test_a_stage_refused_before_any_job_was_sent_does_not_block_a_changed_one(cl
     with pytest.raises(PlanRejectedError, match="no-such-cluster"):
         elsewhere.run("sft", SFT, chats)
     assert chain.record("sft") is None
-    cloud.faults.answer("create", 403, code="Forbidden", target="pytorchjobs/kubeflow/*", after=False, times=2)
-    cloud.faults._planned[-1].target = "pytorchjobs/kubeflow/support-sft-*"
-    with pytest.raises((PlanRejectedError, ClusterError)):
-        chain.run("sft", SFT, chats)
     assert chain.run("sft", SFT.replace(max_epochs=1), chats).uri
     assert len(jobs(nova)) == 1
 
 
-def test_a_job_that_the_cluster_refuses_leaves_a_record_that_anything_may_replace(cloud, nova, chats, monkeypatch):
+def test_a_job_that_the_cluster_refuses_leaves_a_record_that_anything_may_replace(cloud, nova, chats):
     chain = nova.chain("tone")
-    # The preflight's dry run passes; the create itself is refused.
-    cloud.faults.answer("create", 422, code="Invalid", target="configmaps/*", times=0)
-    real = nova.backend.submit
+    real = nova.backend.submit  # what comes after the preflight, whose own dry run of a create is to pass
 
     def refused(plan):
         cloud.faults.answer("create", 422, code="Invalid", target="pytorchjobs/*")
@@ -239,7 +228,7 @@ def claimed_only(nova, chats):
 def _claim_and_die(nova, chats):
     real = nova.backend.submit
 
-    def die(plan):
+    def die(_plan):
         raise KeyboardInterrupt
 
     nova.backend.submit = die
@@ -284,7 +273,8 @@ def test_who_was_overtaken_by_another_recipe_takes_its_job_away(clock, nova, cha
 
 
 def test_a_lost_node_is_tried_again_under_a_name_of_its_own(cloud, nova, chats):
-    cloud.script_fault("node-loss", job="support-sft-*", after=5, times=1)
+    nova.backend.poll_interval = 300.0
+    cloud.script_fault("node-loss", after=5)
     chain = nova.chain("tone")
     stage = chain.start("sft", SFT, chats)
     first = stage.job.name
@@ -300,6 +290,7 @@ def test_a_lost_node_is_tried_again_under_a_name_of_its_own(cloud, nova, chats):
 
 
 def test_retries_have_a_budget_and_a_larger_one_goes_on(cloud, nova, chats):
+    nova.backend.poll_interval = 300.0
     cloud.script_fault("node-loss", after=5)
     chain = nova.chain("tone")
     with pytest.raises(JobFailedError, match="does not get on"):
@@ -313,16 +304,17 @@ def test_retries_have_a_budget_and_a_larger_one_goes_on(cloud, nova, chats):
 
 
 def test_a_configuration_error_is_never_tried_again(cloud, nova, chats):
+    nova.backend.poll_interval = 300.0
     cloud.script_fault("crash-loop", message="exit code 1: bad recipe")
     chain = nova.chain("tone")
-    policy = StagePolicy(retries=5, patience=Patience(degraded=300))
+    policy = StagePolicy(retries=5, patience=Patience(restarts=2))
     with pytest.raises(JobFailedError, match="CrashLoopBackOff"):
         chain.run("sft", SFT, chats, policy=policy)
     assert len(chain.record("sft").attempts) == 1
     assert len(jobs(nova)) == 1
 
 
-def test_a_stage_past_its_deadline_is_stopped_and_stays_resumable(cloud, nova, chats):
+def test_a_stage_past_its_deadline_is_stopped_and_stays_resumable(nova, chats):
     chain = nova.chain("tone")
     policy = StagePolicy(deadline=timedelta(seconds=10))
     with pytest.raises(JobFailedError, match="DeadlineExceeded"):
@@ -346,7 +338,7 @@ def test_what_somebody_stopped_is_not_begun_again_unasked(cloud, nova, chats):
     assert chain.run("sft", SFT, chats).uri
 
 
-def test_a_failed_stage_gives_way_to_a_changed_one(cloud, nova, chats):
+def test_a_failed_stage_gives_way_to_a_changed_one(nova, chats):
     chain = nova.chain("tone")
     chain.start("sft", SFT, chats).job.cancel()
     with pytest.raises(JobStoppedError):

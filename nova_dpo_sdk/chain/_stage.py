@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CLAIM_LASTS = timedelta(minutes=10)
 """How long a claim without a job keeps a changed stage out: whoever made it may be about to make the job."""
-MANIFEST_LOOKS = 5.0
+MANIFEST_LOOKS = 15.0
 """Seconds between two looks for a manifest that is not there yet."""
 _FREE = frozenset({StageStatus.REFUSED, StageStatus.FAILED, StageStatus.STOPPED, StageStatus.RESET})
 """A stage so far holds neither a job nor a checkpoint: a changed one may take its place."""

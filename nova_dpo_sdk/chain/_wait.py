@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 OUTAGE = 900.0
 """Seconds for which the platform may fail to answer before waiting ends; the jobs run on."""
+_SHORTEST = 0.05
+"""Seconds of the shortest pause: one that is lost in a clock's rounding would be made again and again."""
 _BREATH = 30.0
 """Seconds between two tries to reach a platform that does not answer."""
 
@@ -58,7 +60,7 @@ class Waiter:
         """
         while waiting := self._waiting():
             left = self._ends - self._place.clock.monotonic()
-            pause = max(0.0, min(left, *(stage.horizon() for stage in waiting)))
+            pause = max(_SHORTEST, min(left, *(stage.horizon() for stage in waiting)))
             self._pass_time(waiting, pause)
             for stage in self._waiting():
                 self._guard(stage, stage.look)
