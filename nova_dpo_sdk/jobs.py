@@ -334,6 +334,15 @@ class Job:
         """
         return read_metrics(self.logs(since=since), self.name)
 
+    def saved_metrics(self) -> Metrics:
+        """The metrics that a finished training job left in its output: the loss of every step, and validation losses.
+
+        Raises:
+            ConfigurationError: The job runs on another platform; `metrics()` reads its log.
+            NotFoundError: There is no output (yet), or no table of metrics in it.
+        """
+        return self._on_training_jobs().saved_metrics(self._ref, self._record.output)
+
     def _submitted_at(self) -> datetime | None:
         try:
             return self._record.written_at

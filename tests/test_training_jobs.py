@@ -431,6 +431,113 @@ def test_what_is_no_archive_is_an_archive_error(body):
         read(body, "manifest.json")
 
 
+def raw(*blocks):
+    """An archive of hand-made blocks."""
+    return gzip.compress(b"".join(blocks) + bytes(1024))
+
+
+def header(name="x", size=0, kind=tarfile.REGTYPE):
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def block(body):
+    return body + bytes(-len(body) % 512)
+
+
+def record(key, value):
+    text = f" {key}={value}\n".encode()
+    length = len(text) + len(str(len(text) + 2))
+    return str(length).encode() + text
+
+
+@pytest.mark.parametrize("name", ["/manifest.json", "../../manifest.json", "a/../manifest.json", "./manifest.json"])
+def test_a_path_is_compared_and_never_opened(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.parent.rglob("*"))
+    assert read(packed((name, MANIFEST)), "manifest.json") == {"manifest.json": MANIFEST}
+    assert sorted(tmp_path.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json.exe", "xmanifest.json", "manifest.json/", "MANIFEST.JSON", "manifest.json "]
+)
+def test_a_name_that_only_looks_like_it_is_not_it(name):
+    assert read(packed((name, MANIFEST)), "manifest.json") == {}
+
+
+def test_the_first_of_two_files_of_the_same_name_counts():
+    assert read(packed(("manifest.json", b"1"), ("manifest.json", b"2")), "manifest.json")["manifest.json"] == b"1"
+
+
+def test_what_lies_inside_another_file_is_not_read_as_a_member():
+    hidden = header("manifest.json", 3) + block(b"bad")
+    for kind in (tarfile.REGTYPE, b"Z", tarfile.GNUTYPE_SPARSE, tarfile.CONTTYPE):
+        body = raw(header("cover", len(hidden), kind), hidden, header("manifest.json", len(MANIFEST)), block(MANIFEST))
+        assert read(body, "manifest.json") == {"manifest.json": MANIFEST}, kind
+
+
+def test_a_link_that_claims_a_size_hides_nothing():
+    body = raw(header("manifest.json", 10**6, tarfile.SYMTYPE), header("manifest.json", len(MANIFEST)), block(MANIFEST))
+    assert read(body, "manifest.json") == {"manifest.json": MANIFEST}
+
+
+def test_a_negative_size_is_refused():
+    odd = bytearray(header("x"))
+    odd[124:136] = b"\xff" * 12  # -1 in base 256
+    odd[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(odd))[0]
+    with pytest.raises(archives.ArchiveError, match="claims -1 bytes"):
+        read(raw(bytes(odd)), "manifest.json")
+
+
+def test_the_size_of_an_extended_header_counts():
+    told = record("size", 3)
+    body = raw(header("h", len(told), tarfile.XHDTYPE), block(told), header("manifest.json"), block(b"yes"))
+    assert read(body, "manifest.json") == {"manifest.json": b"yes"}
+
+
+def test_a_sparse_file_is_never_the_file():
+    told = record("GNU.sparse.realsize", 10**12) + record("GNU.sparse.name", "manifest.json")
+    body = raw(header("h", len(told), tarfile.XHDTYPE), block(told), header("manifest.json", 3), block(b"bad"))
+    assert read(body, "manifest.json") == {}
+
+
+@pytest.mark.parametrize("told", [b"9999999 path=x\n", b"0 path=x\n", b"x", b"5 a=b\n", b"\xff\xff 1", b" " * 600])
+def test_a_torn_extended_header_says_nothing(told):
+    body = raw(header("h", len(told), tarfile.XHDTYPE), block(told), header("manifest.json", 2), block(b"{}"))
+    assert read(body, "manifest.json") == {"manifest.json": b"{}"}
+
+
+def test_a_wrong_checksum_is_no_archive():
+    odd = bytearray(header("manifest.json", 2))
+    odd[0] ^= 1
+    with pytest.raises(archives.ArchiveError):
+        read(raw(bytes(odd), block(b"{}")), "manifest.json")
+
+
+def test_a_file_that_ends_too_soon_is_an_archive_error():
+    with pytest.raises(archives.ArchiveError, match="ends after"):
+        read(gzip.compress(header("manifest.json", 900) + b"short"), "manifest.json")
+
+
+def test_bytes_changed_at_random_are_an_archive_error_or_nothing():
+    import random
+
+    chosen = random.Random(7)  # noqa: S311 - not a secret
+    whole = packed(("a/other.csv", b"1,2\n" * 300), ("manifest.json", MANIFEST))
+    for _ in range(600):
+        body = bytearray(gzip.decompress(whole) if chosen.random() < 0.5 else whole)
+        is_packed = body[:2] == b"\x1f\x8b"
+        for _ in range(chosen.randint(1, 4)):
+            body[chosen.randrange(len(body))] = chosen.randrange(256)
+        try:
+            found = read(bytes(body) if is_packed else gzip.compress(bytes(body)), "manifest.json")
+        except archives.ArchiveError:
+            continue
+        assert all(len(each) <= 1024 for each in found.values())
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
@@ -457,7 +564,7 @@ def test_the_serverless_layout_is_read_too(nova, chats):
     assert job.checkpoint().uri == "s3://customer-escrow-1-smtj-x/j/1"
 
 
-def test_the_archive_s_metrics_are_rows(nova, chats):
+def test_the_archive_s_metrics_are_rows_and_a_picture(nova, chats, tmp_path):
     job = send(nova, nova.plan(SFT, chats))
     job.wait()
     ref = JobRef.parse(job.ref)
@@ -465,6 +572,8 @@ def test_the_archive_s_metrics_are_rows(nova, chats):
     assert [row.step for row in rows] == list(range(1, 11))
     assert rows[-1].loss < rows[0].loss
     assert rows[-1].values["validation_loss"] > rows[-1].loss
+    assert list(job.saved_metrics()) == list(rows)
+    assert job.saved_metrics().plot(tmp_path / "loss.png").stat().st_size > 10_000
     place = nova.output.join(job.name, "output", "output.tar.gz")
     odd = b"step_number,training_loss,note\n1,0.5,x\n2,nan-ish,\n,0.1,\n3,inf,7\n"
     nova.backend.aws.write(place, packed(("a/step_wise_training_metrics.csv", odd)), content_type="application/gzip")

@@ -21,6 +21,8 @@ HEADER = 1024 * 1024
 _CHUNK = 1024 * 1024
 _LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE)
+_EMPTY = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE)
+"""Kinds of members that no bytes follow, whatever size they claim."""
 
 
 class ArchiveError(Exception):
@@ -48,8 +50,8 @@ class Member:
 def find_members(stream: Any, names: Collection[str], *, largest: int) -> dict[str, Member]:
     """Read files by their last name, whatever folder they lie in; the one nearest to the root counts.
 
-    The stream is read until all of them were found at the root, or to its end. Links, devices and files longer than
-    `largest` are passed over. Memory holds one file at most.
+    The stream is read until all of them were found at the root, or to its end. Links, devices, sparse files and files
+    longer than `largest` are passed over. Memory holds one file at most. Names are compared, never opened.
 
     Args:
         stream: The bytes of the tar.gz, to be read once.
@@ -100,18 +102,19 @@ class _Counted:
 
 
 def _members(archive: _Counted, names: Collection[str], largest: int) -> Iterator[Member]:
-    longer = ""
+    told: dict[str, str] = {}
     for _ in range(MEMBERS):
         header = archive.read(BLOCK)
         if not header.strip(b"\0"):
             return
         info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-        size = max(0, info.size) if info.isreg() or info.type in (*_LONG_NAMES, *_PAX) else 0
         if info.type in (*_LONG_NAMES, *_PAX):
-            longer = _long_name(info, _extended(archive, size)) or longer
+            told |= _extended(info, archive)
             continue
-        name, longer = longer or info.name, ""
-        if info.isreg() and size <= largest and name.rpartition("/")[2] in names:
+        name, size = told.get("path", info.name), _size(info, told)
+        is_plain = info.type in tarfile.REGULAR_TYPES and not any(key.startswith("GNU.sparse") for key in told)
+        told = {}
+        if is_plain and size <= largest and name.rpartition("/")[2] in names:
             yield Member(name, _padded(archive, size))
         else:
             archive.skip(_rounded(size))
@@ -126,24 +129,32 @@ def _padded(archive: _Counted, size: int) -> bytes:
     return archive.read(_rounded(size))[:size]
 
 
-def _extended(archive: _Counted, size: int) -> bytes:
-    if size > HEADER:
-        raise ArchiveError(f"one of its headers has {size:,} bytes")
-    return _padded(archive, size)
+def _size(info: tarfile.TarInfo, told: dict[str, str]) -> int:
+    """How many bytes follow a member's header; an extended header says it of files beyond 8 GiB."""
+    if info.type in _EMPTY:
+        return 0
+    size = int(told["size"]) if told.get("size", "").isascii() and told.get("size", "").isdigit() else info.size
+    if size < 0:
+        raise ArchiveError(f"one of its members claims {size:,} bytes")
+    return size
 
 
-def _long_name(info: tarfile.TarInfo, body: bytes) -> str:
-    """The name that an extended header gives to the next member; empty when it gives none."""
+def _extended(info: tarfile.TarInfo, archive: _Counted) -> dict[str, str]:
+    """What an extended header says of the next member."""
+    if not 0 <= info.size <= HEADER:
+        raise ArchiveError(f"one of its headers has {info.size:,} bytes")
+    body = _padded(archive, info.size)
     if info.type == tarfile.GNUTYPE_LONGNAME:
-        return body.rstrip(b"\0").decode("utf-8", "surrogateescape")
-    if info.type != tarfile.XHDTYPE:
-        return ""
+        return {"path": body.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")}
+    return dict(_records(body)) if info.type == tarfile.XHDTYPE else {}
+
+
+def _records(body: bytes) -> Iterator[tuple[str, str]]:
+    """The records of an extended header: each begins with its own length."""
     while body:
-        length, _, _ = body.partition(b" ")
-        if not length.isdigit() or not 0 < int(length) <= len(body):
-            return ""
+        length, _, _ = body[:20].partition(b" ")
+        if not length.isdigit() or not len(length) + 1 < int(length) <= len(body):
+            return
         key, _, value = body[len(length) + 1 : int(length) - 1].partition(b"=")
-        if key == b"path":
-            return value.decode("utf-8", "surrogateescape")
+        yield key.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")
         body = body[int(length) :]
-    return ""

@@ -31,6 +31,7 @@ _LOSSES = ("reduced_train_loss", "train_loss", "train/loss", "loss")
 _STEPS = ("global_step", "train/global_step", "step")
 _RATES = ("lr", "learning_rate", "train/lr", "train/learning_rate")
 _EPOCHS = ("epoch", "train/epoch")
+_VALIDATION_LOSSES = ("validation_loss", "val_loss", "eval_loss")
 _TELLING = frozenset({*_LOSSES, *_RATES, "val_loss", "eval_loss"})
 _SHOWN = ("rewards/accuracies", "rewards/margins")
 
@@ -184,8 +185,10 @@ def _matplotlib() -> Any:
 
 
 def _panels(rows: Sequence[MetricRow]) -> list[tuple[str, _Curves]]:
-    known = {"loss": _curve(rows, "loss"), "learning rate": _curve(rows, "lr")}
-    panels: list[tuple[str, _Curves]] = [(title, {title: curve}) for title, curve in known.items() if curve[0]]
+    losses = {"loss": _curve(rows, "loss"), **_named(rows, _VALIDATION_LOSSES)}
+    known = [("loss", losses), ("learning rate", {"learning rate": _curve(rows, "lr")})]
+    drawn = [(title, {name: curve for name, curve in curves.items() if curve[0]}) for title, curves in known]
+    panels: list[tuple[str, _Curves]] = [(title, curves) for title, curves in drawn if curves]
     accuracy = _named(rows, ["rewards/accuracies"])
     others = sorted({name for row in rows for name in row.values if name.startswith("rewards/")} - accuracy.keys())
     named = [("reward accuracy", accuracy), ("rewards", _named(rows, others))]
