@@ -389,6 +389,12 @@ def test_long_names_are_read(fmt):
     assert read(packed((name, MANIFEST), fmt=fmt), "manifest.json") == {"manifest.json": MANIFEST}
 
 
+@pytest.mark.parametrize("fmt", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_a_long_name_is_of_one_member_only(fmt):
+    body = packed((f"{'f' * 200}/x.csv", b"1"), ("manifest.json", MANIFEST), fmt=fmt)
+    assert read(body, "manifest.json") == {"manifest.json": MANIFEST}
+
+
 def test_a_file_that_is_too_long_is_passed_over():
     assert read(packed(("manifest.json", b"x" * 2000)), "manifest.json") == {}
 
@@ -649,7 +655,7 @@ def answers(nova, plan):
 def test_a_preflight_asks_everything_and_sends_no_job(cloud, nova, chats):
     found = answers(nova, nova.plan(SFT, chats))
     assert {name for name, check in found.items() if check.state == "error"} <= {"sagemaker sdk"}
-    assert found["image"].state == "note"  # the registry is AWS's own and may not be looked at
+    assert found["image"].state == "warning"  # the registry is AWS's own and may not be looked at
     assert "64 ml.p5.48xlarge" in found["quota"].answer
     assert created(cloud) == []
 
@@ -684,21 +690,31 @@ def test_a_quota_that_is_too_small_stops_a_submit(cloud, nova, chats):
     assert "Service Quotas" in check.findings[0].fix
 
 
-def test_a_quota_that_is_not_listed_is_a_note(cloud, nova, chats):
+def test_a_quota_that_is_not_listed_is_a_warning(cloud, nova, chats):
     cloud.faults.answer("ListServiceQuotas", 400, code="AccessDeniedException", times=2)
-    assert answers(nova, nova.plan(SFT, chats))["quota"].state == "note"
+    assert answers(nova, nova.plan(SFT, chats))["quota"].state == "warning"
 
 
-@pytest.mark.parametrize(("may_pass", "state"), [(True, "ok"), (False, "warning"), (None, "note")])
+@pytest.mark.parametrize(("may_pass", "state"), [(True, "ok"), (False, "warning"), (None, "warning")])
 def test_passing_the_role_is_simulated(cloud, nova, chats, may_pass, state):
     cloud.training.may_pass = may_pass
     assert answers(nova, nova.plan(SFT, chats))["pass role"].state == state
 
 
-@pytest.mark.parametrize("operation", ["GetRole", "SimulatePrincipalPolicy", "ListServiceQuotas", "DescribeImages"])
-def test_a_question_that_may_not_be_asked_stops_nobody(cloud, nova, chats, operation):
+@pytest.mark.parametrize(
+    ("operation", "question"),
+    [
+        ("GetRole", "role"),
+        ("SimulatePrincipalPolicy", "pass role"),
+        ("ListServiceQuotas", "quota"),
+        ("DescribeImages", "image"),
+        ("HeadBucket", "output bucket"),
+    ],
+)
+def test_a_question_that_may_not_be_asked_is_a_warning_and_stops_nobody(cloud, nova, chats, operation, question):
     cloud.faults.answer(operation, 403, code="AccessDenied", times=9)
     found = answers(nova, nova.plan(SFT, chats))
+    assert found[question].state == "warning"
     assert {name for name, check in found.items() if check.state == "error"} <= {"sagemaker sdk"}
 
 
@@ -884,10 +900,10 @@ def test_the_sdk_s_own_training_job_is_handed_out(nova, chats):
 
 @needs_sdk
 def test_a_session_of_the_sdk_is_taken_too(cloud, chats):
-    class Session:
-        boto_session = cloud.session()
+    from sagemaker.core.helper.session_helper import Session
 
-    nova = NovaClient(cloud.training_jobs(session=Session()), output=cloud.output)
+    theirs = Session(boto_session=cloud.session(), default_bucket=cloud.bucket)
+    nova = NovaClient(cloud.training_jobs(session=theirs), output=cloud.output)
     assert nova.submit(nova.plan(SFT, chats)).result().uri
 
 

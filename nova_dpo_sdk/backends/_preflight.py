@@ -115,11 +115,11 @@ def _ask(asked: Question) -> Check:
         return Check(question, "could not be answered", (Finding(code, Severity.ERROR, question, str(error)),))
 
 
-def unknown(question: str, error: Exception) -> Check:
-    """The answer to a question that this identity may not ask: a note, never a stop."""
+def unknown(question: str, error: Exception, *, severity: Severity = Severity.NOTE) -> Check:
+    """The answer to a question that this identity may not ask: a note or a warning, never a stop."""
     finding = Finding(
         code=f"{question.replace(' ', '-')}-unknown",
-        severity=Severity.NOTE,
+        severity=severity,
         where=question,
         message=f"This cannot be told in advance: {error}",
     )

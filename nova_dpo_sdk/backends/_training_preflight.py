@@ -11,7 +11,7 @@ from nova_dpo_sdk.aws import _training_jobs as calls
 from nova_dpo_sdk.backends import _training_submit as sdk
 from nova_dpo_sdk.backends._preflight import JOB_THERE, Check, Preflight, Question, ask_all, unknown
 from nova_dpo_sdk.backends._training_status import fold
-from nova_dpo_sdk.errors import AWSError, ConfigurationError, Finding, NotFoundError, Severity
+from nova_dpo_sdk.errors import AccessDeniedError, AWSError, ConfigurationError, Finding, NotFoundError, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,18 +69,27 @@ class TrainingJobPreflight:
 
     def _output(self) -> Check:
         output = self._plan.inputs.output
-        self._backend.aws.check_bucket(output)
+        unsure = self._unsure_bucket("output bucket", output)
         place = output.join("checks", "writable")
         self._backend.aws.write(place, b"nova-dpo-sdk may write here\n", content_type="text/plain")
-        return Check("output bucket", f"{output} can be written")
+        return Check("output bucket", f"{output} can be written", unsure)
+
+    def _unsure_bucket(self, question: str, uri: S3Uri) -> tuple[Finding, ...]:
+        """Refuse a bucket of another Region or account; a warning when this identity may not look."""
+        try:
+            self._backend.aws.check_bucket(uri)
+        except AccessDeniedError as error:
+            return _unknown(question, error).findings
+        return ()
 
     def _data(self) -> Check:
         planned = [each for each in self._plan.uploads if each.role != "image"]
         there = 0
+        unsure: list[Finding] = []
         for each in planned:
             uri = S3Uri.parse(each.uri)
             if each.in_place:
-                self._backend.aws.check_bucket(uri)
+                unsure += self._unsure_bucket("data set", uri)
             held = self._backend.aws.head(uri)
             if each.in_place and (held is None or held.etag != each.version):
                 message = f"{uri} is gone, or is no longer what was checked."
@@ -88,7 +97,7 @@ class TrainingJobPreflight:
                 finding = Finding("data-changed", Severity.ERROR, "data", message, str(uri), "", fix)
                 return Check("data set", "changed since it was planned", (finding,))
             there += held is not None
-        return Check("data set", f"{there} of {len(planned)} files are there already")
+        return Check("data set", f"{there} of {len(planned)} files are there already", tuple(unsure))
 
     def _name(self) -> Check:
         plan, backend = self._plan, self._backend
@@ -143,7 +152,7 @@ class TrainingJobPreflight:
         instance, wanted = self._backend.instance_type, self._plan.recipe.replicas
         quota = checks.training_quota(self._backend.aws.client("service-quotas"), instance)
         if quota is None:
-            return unknown("quota", LookupError(f"Service Quotas lists no {instance} for training jobs."))
+            return _unknown("quota", LookupError(f"Service Quotas lists no {instance} for training jobs."))
         answer = f"{quota:.0f} {instance} for training jobs, {wanted} are needed"
         if quota >= wanted:
             return Check("quota", answer)
@@ -204,11 +213,15 @@ class TrainingJobPreflight:
 
 
 def _told(question: str, ask: Callable[[], Check]) -> Check:
-    """An answer, or a note that there is none: these questions may be forbidden to who may submit."""
+    """An answer, or a warning that there is none: these questions may be forbidden to who may submit."""
     try:
         return ask()
     except (AWSError, ConfigurationError) as error:
-        return unknown(question, error)
+        return _unknown(question, error)
+
+
+def _unknown(question: str, error: Exception) -> Check:
+    return unknown(question, error, severity=Severity.WARNING)
 
 
 def _wrong(code: str, where: str, message: str, value: object) -> Finding:
