@@ -14,11 +14,13 @@ from ._job_faults import JOB_FAULTS
 from ._machines import InstanceGroup
 from ._requests import Request
 from ._roles import ROLES, Grant, Role
+from ._training_faults import TRAINING_FAULTS
 
 __all__ = [
     "API_FAULTS",
     "JOB_FAULTS",
     "ROLES",
+    "TRAINING_FAULTS",
     "FakeClock",
     "Grant",
     "HurriedClock",

@@ -6,12 +6,12 @@ import json
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._aws_protocol import AWSRefusal
 from ._container import ContainerError
+from ._training_faults import DETOURS, TrainingFaults
 from ._training_output import STEPS
 from ._training_search import matches, page_of
 from ._training_serverless import is_serverless, prepare, refuse, register
@@ -21,16 +21,12 @@ if TYPE_CHECKING:
 
     from ._agenda import Agenda, Script
     from ._container import NovaContainer, Training
+    from ._training_faults import TrainingFault
     from ._training_output import TrainingOutput
     from ._training_serverless import Made
 
 Json = dict[str, Any]
 
-CAPACITY = (
-    "CapacityError: Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. "
-    "Please retry using a different ML instance type or after some time."
-)
-"""What a job says that finds no instances."""
 _MESSAGES = {
     "Starting": "Starting the training job",
     "LaunchingMLInstances": "Launching requested ML instances",
@@ -50,23 +46,6 @@ _NOT_FOUND = "Requested resource not found."
 
 
 @dataclass
-class PlannedFailure:
-    """A failure to come.
-
-    Attributes:
-        reason: What DescribeTrainingJob will give as FailureReason.
-        at: The secondary status in which it strikes.
-        job: Pattern of jobs' names.
-        times: How many jobs it still strikes.
-    """
-
-    reason: str
-    at: str
-    job: str
-    times: int
-
-
-@dataclass
 class _Job:
     request: Json
     arn: str
@@ -79,6 +58,7 @@ class _Job:
     ended: datetime | None = None
     training: Training | None = None
     package: str = ""
+    archive: str = ""
 
     @property
     def name(self) -> str:
@@ -143,7 +123,7 @@ class LocalTrainingJobs:
         self._output = output
         self._now = now
         self._jobs: dict[str, _Job] = {}
-        self._failures: list[PlannedFailure] = []
+        self._faults = TrainingFaults()
         self._packages: dict[str, Made] = {}
         self._actions: dict[str, Callable[[Json], Json]] = {
             "CreateTrainingJob": self._create,
@@ -161,26 +141,28 @@ class LocalTrainingJobs:
         """ARN of the execution role that is there from the start."""
         return f"arn:aws:iam::{self.account}:role/nova-execution"
 
-    def fail(self, reason: str, *, at: str = "Training", job: str = "*", times: int = 1) -> PlannedFailure:
-        """Let the next jobs fail when they reach a secondary status.
+    def script_fault(self, name: str, **options: Any) -> TrainingFault:
+        """Let the next jobs have a bad day; see `TrainingFaults.plan` for the options.
 
         Args:
-            reason: FailureReason, such as `CAPACITY`.
-            at: `Starting`, `LaunchingMLInstances`, `PreparingTrainingStack`, `Downloading`,
-                `DownloadingTrainingImage`, `Training` or `Uploading`.
-            job: Pattern of jobs' names.
-            times: How many jobs are struck.
+            name: One of `TRAINING_FAULTS`, such as `capacity` or `stopped`.
+            options: `job`, `times`, `lasts`, `reason`, `at`.
 
         Returns:
-            The failure; its `times` tells how often it will strike yet.
-        """
-        planned = PlannedFailure(reason, at, job, times)
-        self._failures.append(planned)
-        return planned
+            The fault; its `times` tells how often it will strike yet.
 
-    def capacity_error(self, times: int = 1) -> PlannedFailure:
+        Raises:
+            ConfigurationError: There is no such fault.
+        """
+        return self._faults.plan(name, **options)
+
+    def fail(self, reason: str, *, at: str = "Training", job: str = "*", times: int = 1) -> TrainingFault:
+        """Let the next jobs fail for a reason when they reach a secondary status."""
+        return self._faults.plan("failure", reason=reason, at=at, job=job, times=times)
+
+    def capacity_error(self, times: int = 1) -> TrainingFault:
         """Let the next jobs find no instances."""
-        return self.fail(CAPACITY, at="LaunchingMLInstances", times=times)
+        return self._faults.plan("capacity", times=times)
 
     def answer(self, operation: str, region: str, body: bytes) -> Json | None:
         """Answer a request to SageMaker about training jobs; None for any other.
@@ -263,11 +245,18 @@ class LocalTrainingJobs:
             self._complete(job, now)
             return
         (secondary, lasts), *rest = acts
-        job.enter(secondary, now)
-        reason = self._struck(job, secondary) or self._work(job, secondary, now)
-        if reason:
-            self._fail(job, reason, now)
+        fault = self._faults.strike(job.name, secondary)
+        if fault is not None and fault.name in DETOURS:
+            job.enter(DETOURS[fault.name], now)
+            self._agenda.at(now + timedelta(seconds=fault.lasts), lambda moment: self._act(job, acts, moment))
             return
+        job.enter(secondary, now)
+        reason = self._work(job, secondary, now)
+        if reason or (fault is not None and fault.name in ("capacity", "failure")):
+            self._fail(job, reason or (fault.reason if fault else ""), now)
+            return
+        if fault is not None:
+            self._befall(job, fault, now + timedelta(seconds=lasts * self._script.pace / 2))
         limit = float(job.request["StoppingCondition"].get("MaxRuntimeInSeconds", 86_400))
         lasts *= self._script.pace
         if secondary == "Training" and lasts > limit:
@@ -286,12 +275,14 @@ class LocalTrainingJobs:
         if job.status == "InProgress" and job.training is not None:
             self._output.step(job.training, number, born, now)
 
-    def _struck(self, job: _Job, secondary: str) -> str:
-        for planned in self._failures:
-            if planned.times > 0 and planned.at == secondary and fnmatchcase(job.name, planned.job):
-                planned.times -= 1
-                return planned.reason
-        return ""
+    def _befall(self, job: _Job, fault: TrainingFault, later: datetime) -> None:
+        """What a job does not recover from, and does not fail of."""
+        if fault.name == "stopped":
+            self._agenda.at(later, lambda moment: self._halt(job, moment))
+        elif fault.name == "max-runtime":
+            self._agenda.at(later, lambda moment: self._exceed(job, moment))
+        else:
+            job.archive = fault.name.removeprefix("archive-")
 
     def _work(self, job: _Job, secondary: str, now: datetime) -> str:
         """What happens on entering a secondary status; gives the reason of a failure."""
@@ -320,7 +311,7 @@ class LocalTrainingJobs:
         training = job.training
         try:
             if training is not None:
-                self._output.finish(job.request, training, job.started or now, now)
+                self._output.finish(job.request, training, job.started or now, now, archive=job.archive)
         except ContainerError as error:
             self._fail(job, f"ClientError: Artifact upload failed:{error}", now)
             return
@@ -333,7 +324,7 @@ class LocalTrainingJobs:
         job.end("Failed", "Failed", now)
 
     def _exceed(self, job: _Job, now: datetime) -> None:
-        if job.status != "InProgress":
+        if job.status != "InProgress" or job.ended is not None:
             return
         job.status = "Stopping"
         job.enter("MaxRuntimeExceeded", now)
@@ -345,13 +336,16 @@ class LocalTrainingJobs:
         if job.ended is not None:
             message = f"The request was rejected because the training job is in status {job.status}."
             raise _refused("ValidationException", message)
-        if job.status == "InProgress":
-            now = self._now()
-            job.status = "Stopping"
-            job.enter("Stopping", now)
-            later = now + timedelta(seconds=self._script.collecting * self._script.pace)
-            self._agenda.at(later, lambda moment: job.end("Stopped", "Stopped", moment))
+        self._halt(job, self._now())
         return {}
+
+    def _halt(self, job: _Job, now: datetime) -> None:
+        if job.status != "InProgress" or job.ended is not None:
+            return
+        job.status = "Stopping"
+        job.enter("Stopping", now)
+        later = now + timedelta(seconds=self._script.collecting * self._script.pace)
+        self._agenda.at(later, lambda moment: job.end("Stopped", "Stopped", moment))
 
     def _delete(self, given: Json) -> Json:
         job = self._found(given)

@@ -68,8 +68,15 @@ class TrainingOutput:
         """Let the first host write a line."""
         self.logs.tell(str(request["TrainingJobName"]), 1, now, text, now)
 
-    def finish(self, request: Json, training: Training, born: datetime, now: datetime) -> None:
+    def finish(self, request: Json, training: Training, born: datetime, now: datetime, *, archive: str = "") -> None:
         """Write metrics, checkpoint and archive.
+
+        Args:
+            request: The CreateTrainingJob request.
+            training: What was trained.
+            born: When training began.
+            now: The present moment.
+            archive: What is wrong with the archive: `missing` or `broken`.
 
         Raises:
             ContainerError: The bucket for output is gone.
@@ -85,12 +92,15 @@ class TrainingOutput:
                   "tuning": training.tuning}  # fmt: skip
         self.buckets.write(self.escrow, f"{place}/checkpoint.json", json.dumps(marker).encode(), now)
         folder = "/".join(part for part in (prefix, training.job, "output") if part)
+        if archive == "missing":
+            return
         members = _members(f"s3://{self.escrow}/{place}", rows)
         if request["OutputDataConfig"].get("CompressionType") == "NONE":
             for name, text in members.items():
                 self.buckets.write(bucket, f"{folder}/output/{name}", text.encode(), now)
         else:
-            self.buckets.write(bucket, f"{folder}/output.tar.gz", _archive(members, now), now)
+            body = _archive(members, now)
+            self.buckets.write(bucket, f"{folder}/output.tar.gz", body[: 60 if archive == "broken" else None], now)
 
 
 def _hosts(request: Json) -> int:
