@@ -170,6 +170,17 @@ def test_both_stages_go_through_on_training_jobs_too(shell):
     assert "-smtj-" in plans["dpo"]["starts_from"]
 
 
+@needs_sdk
+def test_a_bad_day_on_training_jobs_is_said_in_its_own_words(shell):
+    told = shell("demo", "--platform", "training-jobs", "--fault", "capacity", "--out", "out")
+    assert told.code == 1
+    assert "CapacityError" in told.err
+    assert "another instance type" in " ".join(told.err.split())
+    told = shell("demo", "--platform", "training-jobs", "--fault", "crash-loop", "--out", "out")
+    assert told.code == 1
+    assert "No fault on training-jobs is called 'crash-loop'; there are capacity," in " ".join(told.err.split())
+
+
 @without_sdk
 def test_training_jobs_without_the_sdk_are_refused_before_anything_starts(shell):
     told = shell("demo", "--platform", "training-jobs", "--out", "out")

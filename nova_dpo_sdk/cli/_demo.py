@@ -21,7 +21,7 @@ from nova_dpo_sdk.cli._out import BAD, GOOD, counted, in_a_line, plural, say, wr
 from nova_dpo_sdk.cli._screen import bar, screen
 from nova_dpo_sdk.client import NovaClient
 from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset, detect_layout
-from nova_dpo_sdk.errors import CheckpointError, ConfigurationError, JobFailedError, Severity
+from nova_dpo_sdk.errors import CheckpointError, JobFailedError, Severity
 from nova_dpo_sdk.recipes import DPORecipe, SFTRecipe
 
 if TYPE_CHECKING:
@@ -65,14 +65,12 @@ def demo(arguments: argparse.Namespace) -> int:
     if arguments.fault == LIST:
         list_faults()
         return GOOD
-    day = day_of(arguments.fault, arguments.seed)
-    clock: Clock = arguments.clock or SystemClock()
-    clock = clock if day is None else hurried(clock)
     platform = Platform(arguments.platform)
     if platform is Platform.TRAINING_JOBS:
         require_sdk()
-        if day is not None:
-            raise ConfigurationError("--fault is for --platform hyperpod: the faults are those of a cluster.")
+    day = day_of(arguments.fault, arguments.seed, platform)
+    clock: Clock = arguments.clock or SystemClock()
+    clock = clock if day is None else hurried(clock)
     show = _Demo(screen(), clock, Path(arguments.out), NovaModel(arguments.model), platform, day)
     script = Script(noticing=0.5, starting=1.0, loading=0.5, training=4.0) if day is None else Script()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk.catalog import Platform
 from nova_dpo_sdk.cli._out import say, wrapped
 from nova_dpo_sdk.errors import ConfigurationError
 from nova_dpo_sdk.jobs import Patience
@@ -47,10 +48,12 @@ class Day:
     Attributes:
         name: The fault, or `random`.
         seed: What random ones are drawn by.
+        platform: Where the run is rehearsed.
     """
 
     name: str
     seed: int = 1
+    platform: Platform = Platform.HYPERPOD
 
     @property
     def watches(self) -> bool:
@@ -59,9 +62,12 @@ class Day:
 
     def before(self, cloud: LocalCloud) -> Iterator[str]:
         """Plan what must be there when the run begins, and tell it line by line."""
-        from nova_dpo_sdk.local import API_FAULTS, JOB_FAULTS
+        from nova_dpo_sdk.local import API_FAULTS, JOB_FAULTS, TRAINING_FAULTS
 
-        if self.name == RANDOM:
+        if self.platform is Platform.TRAINING_JOBS:
+            cloud.training.script_fault(self.name, job=_JOBS)
+            yield TRAINING_FAULTS[self.name]
+        elif self.name == RANDOM:
             yield from (f"cloud.{call}" for call in cloud.script_random_faults(self.seed, job=_JOBS))
         elif self.name in JOB_FAULTS:
             cloud.script_fault(self.name, job=_JOBS, **_OPTIONS.get(self.name, {}))
@@ -73,24 +79,24 @@ class Day:
         """Plan what befalls requests, once the run has been sent."""
         from nova_dpo_sdk.local import API_FAULTS
 
-        if self.name in API_FAULTS:
+        if self.name in API_FAULTS and self.platform is Platform.HYPERPOD:
             cloud.script_fault(self.name, **_OPTIONS.get(self.name, {}))
 
 
-def day_of(name: str | None, seed: int) -> Day | None:
+def day_of(name: str | None, seed: int, platform: Platform) -> Day | None:
     """The bad day that was asked for; None for a good one.
 
     Raises:
-        ConfigurationError: No fault has this name.
+        ConfigurationError: No fault of that platform has this name.
     """
-    from nova_dpo_sdk.local import API_FAULTS, JOB_FAULTS
+    from nova_dpo_sdk.local import API_FAULTS, JOB_FAULTS, TRAINING_FAULTS
 
     if name is None:
         return None
-    known = [*JOB_FAULTS, *API_FAULTS, RANDOM]
+    known = [*TRAINING_FAULTS] if platform is Platform.TRAINING_JOBS else [*JOB_FAULTS, *API_FAULTS, RANDOM]
     if name not in known:
-        raise ConfigurationError(f"No fault is called {name!r}; there are {', '.join(known)}.")
-    return Day(name, seed)
+        raise ConfigurationError(f"No fault on {platform} is called {name!r}; there are {', '.join(known)}.")
+    return Day(name, seed, platform)
 
 
 def hurried(clock: Clock) -> Clock:
@@ -102,9 +108,13 @@ def hurried(clock: Clock) -> Clock:
 
 def list_faults() -> None:
     """Print every fault and what it does."""
-    from nova_dpo_sdk.local import API_FAULTS, JOB_FAULTS
+    from nova_dpo_sdk.local import API_FAULTS, JOB_FAULTS, TRAINING_FAULTS
 
-    for title, faults in (("What may happen to the run", JOB_FAULTS), ("What may happen to the API", API_FAULTS)):
+    for title, faults in (
+        ("What may happen to the run", JOB_FAULTS),
+        ("What may happen to the API", API_FAULTS),
+        ("What may happen on --platform training-jobs", TRAINING_FAULTS),
+    ):
         say(f"{title}:", "")
         for name, about in faults.items():
             say(*wrapped(about, f"  {name:<20}", " " * 22))
