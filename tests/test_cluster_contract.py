@@ -29,6 +29,7 @@ from places import (
 from nova_dpo_sdk import DPORecipe, HyperPodBackend, JobStatus, LoRA, NovaClient, NovaModel
 from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, NODES, PODS, PYTORCHJOBS
 from nova_dpo_sdk.backends._manifests import DIGEST_LABEL
+from nova_dpo_sdk.backends._rights import NEEDED, Rights
 from nova_dpo_sdk.backends._tables import AS_TABLE
 from nova_dpo_sdk.errors import ClusterError, ConfigurationError, JobNotFinishedError
 
@@ -432,6 +433,17 @@ def test_an_access_review_tells_what_a_role_may_do(place, role):
         allowed = {verb for verb in VERBS if api.allowed(verb, resource, place.namespaces[role])}
         assert allowed == set(GRANTED[role].get(plural, "").split()), plural
     assert not api.allowed("list", NODES, "")
+
+
+@pytest.mark.parametrize("role", [ADMINISTRATOR, *ROLES])
+def test_one_review_of_all_rules_agrees_with_the_single_ones(place, role):
+    wanted = [(verb, resource) for resource in (PYTORCHJOBS, CONFIGMAPS, PODS, NODES) for verb in VERBS]
+    where = place.namespaces.get(role) or place.namespaces[NAMESPACED]
+    api = place.caller(role).api
+    missing = Rights(api, where).missing(wanted)
+    assert missing == [right for right in wanted if not api.allowed(*right, where)]
+    assert bool(missing) is (role != ADMINISTRATOR)
+    assert not set(missing) & set(NEEDED)
 
 
 @pytest.mark.parametrize("role", ROLES)

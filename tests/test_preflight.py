@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from conftest import pair
 
-from nova_dpo_sdk import Checkpoint, DPORecipe, LoRA, NovaClient, NovaModel, PreferenceDataset
+from nova_dpo_sdk import Checkpoint, DPORecipe, HyperPodOptions, LoRA, NovaClient, NovaModel, PreferenceDataset
 from nova_dpo_sdk.backends._hyperpod_preflight import count_free
 from nova_dpo_sdk.errors import PlanRejectedError
-from nova_dpo_sdk.local import InstanceGroup, LocalCloud
+from nova_dpo_sdk.local import ROLES, Grant, InstanceGroup, LocalCloud, Role
+from nova_dpo_sdk.local._resources import LOCAL_QUEUES, PRIORITY_CLASSES, QUEUE_PRIORITIES
 
 DPO = DPORecipe(name="dpo", model=NovaModel.LITE, tuning=LoRA(), warmup_steps=1, global_batch_size=16)
 
@@ -23,7 +24,7 @@ def test_a_place_where_all_is_well_says_so(cloud, nova, pairs):
     before = len(cloud.requests)
     answers = nova.check(plan)
     assert answers.ok
-    assert len(cloud.requests) - before <= 13
+    assert len(cloud.requests) - before <= 12
     text = str(answers)
     for question in ("identity", "cluster", "instance group", "output bucket", "permissions", "job name", "free nodes"):
         assert question in text
@@ -147,3 +148,71 @@ def test_tables_are_escaped(nova, pairs):
     page = nova.check(nova.plan(DPO, pairs))._repr_html_()
     assert page.startswith("<table>")
     assert "<script" not in page
+
+
+def asked_of(cloud, options=None, **more):
+    return NovaClient(cloud.hyperpod(options=options, **more), output=cloud.output)
+
+
+def test_every_right_that_is_missing_is_named(clock, pairs):
+    half = Role(
+        "half", (Grant("pytorchjobs", frozenset({"get", "create"}), "*"), Grant("configmaps", frozenset("*"), "*"))
+    )
+    with LocalCloud(clock=clock, role=half) as cloud:
+        found = findings(asked_of(cloud), pairs)
+        assert "may not list pytorchjobs, update pytorchjobs, delete pytorchjobs in" in found["rights-missing"].message
+
+
+def test_a_cluster_that_cannot_list_every_rule_is_asked_right_by_right(clock, pairs):
+    with LocalCloud(clock=clock, role="namespaced") as cloud:
+        cloud._access.lists_rules = False
+        found = findings(asked_of(cloud), pairs)
+        assert "rights-missing" not in found
+        reviews = [each for each in cloud.requests if each.target.startswith("selfsubjectaccessreviews")]
+        assert len(reviews) == 11
+
+
+def test_a_role_that_sees_no_pods_is_warned_of_what_it_will_not_see(clock, pairs):
+    blind = Role("blind", tuple(each for each in ROLES["namespaced"].grants if each.resource != "pods"))
+    with LocalCloud(clock=clock, role=blind) as cloud:
+        found = findings(asked_of(cloud), pairs)
+        assert not found["pods-hidden"].is_error
+        assert "a crash loop will look like a job that runs" in found["pods-hidden"].message
+
+
+def test_queue_and_priorities_must_be_there(cloud, clock, pairs):
+    options = HyperPodOptions(queue="nlp", queue_priority="urgent", priority_class="high")
+    found = findings(asked_of(cloud, options), pairs)
+    assert {"queue-missing", "queue-priority-missing", "priority-class-missing"} <= found.keys()
+    assert all(found[code].is_error for code in ("queue-missing", "queue-priority-missing", "priority-class-missing"))
+    assert "no queue nlp in namespace kubeflow" in found["queue-missing"].message
+    for kind, namespace, name in (
+        (LOCAL_QUEUES, "kubeflow", "nlp"),
+        (QUEUE_PRIORITIES, "", "urgent"),
+        (PRIORITY_CLASSES, "", "high"),
+    ):
+        body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}}
+        cloud.store.create(kind, namespace, body, clock.now())
+    checks = {
+        each.question: each for each in asked_of(cloud, options).check(asked_of(cloud, options).plan(DPO, pairs)).checks
+    }
+    assert checks["queue and priority"].state == "ok"
+    cloud.role = "namespaced"
+    found = findings(asked_of(cloud, options), pairs)
+    assert not found["queue-nlp-unknown"].is_error
+
+
+def test_a_cluster_without_the_operator_s_kind_is_told_so(cloud, nova, pairs):
+    cloud.faults.answer("create", 404, message="404 page not found", target="pytorchjobs/*")
+    found = findings(nova, pairs)
+    assert "training operator is not installed" in found["job-kind-missing"].message
+
+
+def test_other_bytes_under_the_data_set_s_address_are_told(cloud, nova, pairs):
+    plan = nova.plan(DPO, pairs)
+    (upload,) = [each for each in plan.uploads if each.role == "data"]
+    for body in (b"x" * upload.size, b"short"):
+        bucket, _, key = upload.uri.removeprefix("s3://").partition("/")
+        cloud.session().client("s3").put_object(Bucket=bucket, Key=key, Body=body, ChecksumAlgorithm="SHA256")
+        told = {each.code: each for each in nova.check(plan).findings}["data-differs"]
+        assert ("of another checksum" in told.message) is (len(body) == upload.size)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.backends import _manifests as manifests
-from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, NODES, PODS, PYTORCHJOBS, Resource
+from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, NODES, PODS, PYTORCHJOBS
 from nova_dpo_sdk.backends._plan import LABEL_DIGEST
 from nova_dpo_sdk.backends._preflight import JOB_THERE, Check, Preflight, Question, ask_all, not_asked, unknown
+from nova_dpo_sdk.backends._resources import LOCAL_QUEUES, PRIORITY_CLASSES, QUEUE_PRIORITIES, Resource
+from nova_dpo_sdk.backends._rights import NEEDED, SIGHT, Rights, words
 from nova_dpo_sdk.errors import ClusterError, Finding, Severity
 
 if TYPE_CHECKING:
@@ -16,9 +18,6 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.backends._plan import Plan
     from nova_dpo_sdk.backends.hyperpod import HyperPodBackend
 
-RIGHTS: tuple[tuple[str, Resource], ...] = (("delete", PYTORCHJOBS), ("delete", CONFIGMAPS))
-"""What is asked as an access review. Creating both objects is tried as a dry run besides, which passes namespace,
-schema and the cluster's webhooks too."""
 IN_SERVICE = "InService"
 NOT_QUITE = frozenset({"SystemUpdating", "Updating", "Degraded"})
 GPU = "nvidia.com/gpu"
@@ -36,6 +35,7 @@ class HyperPodPreflight:
         self._backend = backend
         self._plan = plan
         self._found: HyperPodCluster | None = None
+        self._granted: Rights | None = None
 
     def run(self) -> Preflight:
         """Ask everything at once; what can only be asked of the cluster itself, as soon as that is found."""
@@ -53,6 +53,8 @@ class HyperPodPreflight:
             ("job name", self._name),
             ("free nodes", self._free_nodes),
         ]
+        if self._classes():
+            then.append(("queue and priority", self._queue))
         if self._plan.recipe.checkpoint is not None:
             then.append(("checkpoint", self._checkpoint))
         answers = ask_all(first)
@@ -71,7 +73,7 @@ class HyperPodPreflight:
         return self._found
 
     def _connection(self) -> Check:
-        self._backend.api(self._look()).allowed("get", PYTORCHJOBS, self._backend.namespace)
+        self._granted = Rights(self._backend.api(self._look()), self._backend.namespace)
         return Check("kubernetes", "the API server knows this identity")
 
     def _identity(self) -> Check:
@@ -140,20 +142,21 @@ class HyperPodPreflight:
             if held is None:
                 continue
             there += 1
-            if held.size != upload.size:
+            if held.size != upload.size or held.sha256 not in ("", upload.sha256):
                 finding = Finding(
                     "data-differs", Severity.WARNING, "data",
-                    f"{upload.uri} holds {held.size:,} bytes; planned are {upload.size:,}.",
+                    f"{upload.uri} holds {held.size:,} bytes; planned are {upload.size:,}, of another checksum."
+                    if held.size == upload.size
+                    else f"{upload.uri} holds {held.size:,} bytes; planned are {upload.size:,}.",
                     held.size, str(upload.size), "A submit will send the planned bytes again.",
                 )  # fmt: skip
-                return Check("data set", "another size is there", (finding,))
+                return Check("data set", "other bytes are there", (finding,))
         return Check("data set", f"{there} of {len(planned)} files are there already")
 
     def _rights(self) -> Check:
         api, namespace = self._backend.api(), self._backend.namespace
-        missing = [
-            f"{verb} {resource.plural}" for verb, resource in RIGHTS if not api.allowed(verb, resource, namespace)
-        ]
+        granted = self._granted or Rights(api, namespace)
+        missing = list(map(words, granted.missing(NEEDED)))
         if missing:
             finding = Finding(
                 "rights-missing", Severity.ERROR, "permissions",
@@ -162,7 +165,44 @@ class HyperPodPreflight:
                 "Have the role bound to this identity, or use another namespace.",
             )  # fmt: skip
             return Check("permissions", f"missing: {', '.join(missing)}", (finding,))
+        if len(granted.missing(SIGHT)) == len(SIGHT):
+            finding = Finding(
+                "pods-hidden", Severity.WARNING, "permissions",
+                f"This identity may see no pods in namespace {namespace}: a crash loop will look like a job that runs.",
+                "neither list nor get pods", "list pods or get pods",
+                "Have the role bound that HyperPod's Helm chart brings for data scientists.",
+            )  # fmt: skip
+            return Check("permissions", "sufficient, but pods are hidden", (finding,))
         return Check("permissions", "sufficient")
+
+    def _classes(self) -> dict[str, tuple[Resource, str]]:
+        """What the options name that must be in the cluster already."""
+        options = self._backend.options
+        named = {
+            "queue": (LOCAL_QUEUES, options.queue),
+            "queue_priority": (QUEUE_PRIORITIES, options.queue_priority),
+            "priority_class": (PRIORITY_CLASSES, options.priority_class),
+        }
+        return {option: (resource, name) for option, (resource, name) in named.items() if name}
+
+    def _queue(self) -> Check:
+        """Whether queue and classes are there: a job of a queue that is not would wait for ever without a word."""
+        named = self._classes()
+        found = {option: self._class_finding(option, *named[option]) for option in named}
+        seen = [f"{option} {named[option][1]}" for option, finding in found.items() if finding is None]
+        answer = f"there: {', '.join(seen)}" if seen else "not seen"
+        return Check("queue and priority", answer, tuple(each for each in found.values() if each))
+
+    def _class_finding(self, option: str, resource: Resource, name: str) -> Finding | None:
+        try:
+            self._backend.api().get(resource, self._backend.namespace, name)
+        except ClusterError as error:
+            if error.status == 403:
+                return unknown(f"{option} {name}", error).findings[0]
+            if error.status == 404:
+                return _class_missing(option, name, error, self._backend.namespace)
+            raise
+        return None
 
     def _namespace(self) -> Check:
         api, namespace = self._backend.api(), self._backend.namespace
@@ -179,6 +219,8 @@ class HyperPodPreflight:
         try:
             api.create(PYTORCHJOBS, namespace, self._plan.objects[1], dry_run=True)
         except ClusterError as error:
+            if error.status == 404 and not error.reason:
+                return Check("job name", "the cluster knows no PyTorchJobs", (_no_operator(error),))
             if error.reason != "AlreadyExists":
                 raise
         else:
@@ -273,7 +315,28 @@ def _ready(node: dict[str, Any]) -> bool:
     return all(each.get("status") == "True" for each in conditions if each.get("type") == "Ready")
 
 
-__all__ = ["RIGHTS", "HyperPodPreflight", "count_free"]
+__all__ = ["HyperPodPreflight", "count_free"]
+
+
+def _class_missing(option: str, name: str, error: ClusterError, namespace: str) -> Finding:
+    where = f" in namespace {namespace}" if option == "queue" else ""
+    kueue = "" if error.reason or option == "priority_class" else " Kueue (task governance) is not installed there."
+    return Finding(
+        f"{option.replace('_', '-')}-missing", Severity.ERROR, f"options.{option}",
+        f"The cluster has no {option.replace('_', ' ')} {name}{where}.{kueue}", name, "",
+        "Correct the name; a queue of task governance is usually called <namespace>-localqueue."
+        if option == "queue"
+        else "Correct the name, or leave it out.",
+    )  # fmt: skip
+
+
+def _no_operator(error: ClusterError) -> Finding:
+    return Finding(
+        "job-kind-missing", Severity.ERROR, "cluster",
+        "The cluster does not serve PyTorchJobs of kubeflow.org/v1: the training operator is not installed.",
+        str(error), "",
+        "Have HyperPod's Helm chart installed on the EKS cluster: it brings the operator and the job's kind.",
+    )  # fmt: skip
 
 
 def _changed(uri: str) -> Finding:

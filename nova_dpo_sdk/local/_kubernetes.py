@@ -13,7 +13,7 @@ from ._admission import admit, check_body_size, check_stored_size, write_quantit
 from ._calls import read_call
 from ._refusals import Refusal
 from ._requests import Request
-from ._resources import NAMESPACES, PODS, PYTORCHJOBS, SELF_REVIEWS
+from ._resources import NAMESPACES, PODS, PYTORCHJOBS, RULES_REVIEWS, SELF_REVIEWS
 from ._roles import Role, role_of
 from ._selectors import field_selector, label_selector
 from ._server import HangUp
@@ -58,12 +58,15 @@ class Access:
         cluster: The EKS cluster's name that tokens must have signed.
         user: The name under which those keys are mapped.
         role: What that user may do.
+        lists_rules: Whether the authorizer can list every rule; one behind a webhook, as EKS access policies are,
+            cannot, and says so.
     """
 
     keys: Keys = field(repr=False)
     cluster: str
     user: str
     role: Role
+    lists_rules: bool = True
     seen: set[str] = field(default_factory=set[str], repr=False)
     refused: set[str] = field(default_factory=set[str], repr=False)
 
@@ -200,6 +203,8 @@ class KubernetesAPI:
     def _dispatch(self, call: Call) -> Reply:
         if call.kind is SELF_REVIEWS:
             return self._review(call)
+        if call.kind is RULES_REVIEWS:
+            return self._review_rules(call)
         if (call.verb, call.kind, call.subresource) == ("get", PODS, "log"):
             return Reply(200, self._pod_log(call))
         if call.subresource and (call.subresource != "status" or call.kind not in (PYTORCHJOBS, PODS)):
@@ -317,6 +322,15 @@ class KubernetesAPI:
         status: Json = {"allowed": allowed}
         if allowed:
             status["reason"] = f'RBAC: allowed by role "{self.access.role.name}"'
+        return _reply(201, body | {"status": status})
+
+    def _review_rules(self, call: Call) -> Reply:
+        if call.verb != "create":
+            raise refusals.method_not_allowed()
+        body = call.decoded()
+        spec: Json = body.get("spec") or {}
+        rules = self.access.role.rules(str(spec.get("namespace", ""))) if self.access.lists_rules else []
+        status: Json = {"resourceRules": rules, "nonResourceRules": [], "incomplete": not self.access.lists_rules}
         return _reply(201, body | {"status": status})
 
     def _check_namespace(self, call: Call) -> None:

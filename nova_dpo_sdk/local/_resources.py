@@ -43,10 +43,31 @@ NODES = Kind("", "v1", "nodes", "Node", namespaced=False)
 EVENTS = Kind("", "v1", "events", "Event")
 PYTORCHJOBS = Kind("kubeflow.org", "v1", "pytorchjobs", "PyTorchJob", counted=True)
 WORKLOADS = Kind("kueue.x-k8s.io", "v1beta1", "workloads", "Workload", counted=True)
+LOCAL_QUEUES = Kind("kueue.x-k8s.io", "v1beta1", "localqueues", "LocalQueue")
+QUEUE_PRIORITIES = Kind(
+    "kueue.x-k8s.io", "v1beta1", "workloadpriorityclasses", "WorkloadPriorityClass", namespaced=False
+)
+PRIORITY_CLASSES = Kind("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
+RULES_REVIEWS = Kind(
+    "authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False
+)
 SELF_REVIEWS = Kind(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
 )
 
-KINDS = (CONFIGMAPS, PODS, NAMESPACES, NODES, EVENTS, PYTORCHJOBS, WORKLOADS, SELF_REVIEWS)
+KINDS = (
+    CONFIGMAPS,
+    PODS,
+    NAMESPACES,
+    NODES,
+    EVENTS,
+    PYTORCHJOBS,
+    WORKLOADS,
+    LOCAL_QUEUES,
+    QUEUE_PRIORITIES,
+    PRIORITY_CLASSES,
+    RULES_REVIEWS,
+    SELF_REVIEWS,
+)
 BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
 BY_OBJECT = {(kind.api_version, kind.kind): kind for kind in KINDS}

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from nova_dpo_sdk.errors import ConfigurationError
 
-from ._resources import SELF_REVIEWS, Kind
+from ._resources import KINDS, RULES_REVIEWS, SELF_REVIEWS, Kind
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,22 @@ class Role:
         """Whether any grant covers the request."""
         return any(grant.covers(verb, resource, namespace) for grant in self.grants)
 
+    def rules(self, namespace: str) -> list[dict[str, list[str]]]:
+        """The grants that hold in a namespace, as an access review lists them."""
+        groups = {kind.plural: kind.group for kind in KINDS}
+        return [
+            {
+                "verbs": sorted(each.verbs),
+                "apiGroups": [groups.get(each.resource.partition("/")[0], "*")],
+                "resources": [each.resource],
+            }
+            for each in self.grants
+            if not each.namespace or fnmatchcase(namespace, each.namespace)
+        ]
+
     def allows_kind(self, verb: str, kind: Kind, subresource: str, namespace: str) -> bool:
         """The same, for a request to the API; everybody may ask what they may do."""
-        if kind is SELF_REVIEWS:
+        if kind in (SELF_REVIEWS, RULES_REVIEWS):
             return verb == "create"
         return self.allows(verb, f"{kind.plural}/{subresource}" if subresource else kind.plural, namespace)
 
