@@ -163,7 +163,6 @@ def test_jobs_lists_what_was_sent_and_logs_tells_its_story(shell, cloud):
 
 def test_jobs_and_logs_need_to_know_where(shell):
     assert shell("jobs").code == 2
-    assert shell("logs", "hyperpod://us-east-1/research/kubeflow/x").code == 2
 
 
 @needs_sdk

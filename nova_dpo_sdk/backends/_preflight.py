@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -76,8 +77,7 @@ class Preflight:
     def __str__(self) -> str:
         from nova_dpo_sdk.backends._show import findings_text
 
-        width = max((len(check.question) for check in self.checks), default=0)
-        rows = [f"{check.state:<8}{check.question:<{width}}  {check.answer}" for check in self.checks]
+        rows = check_lines(self.checks)
         verdict = "ready to submit" if self.ok else "cannot be submitted"
         return "\n".join([*rows, *findings_text(self.findings), f"{self.name}: {verdict}; nothing was sent."])
 
@@ -90,6 +90,33 @@ class Preflight:
             for check in self.checks
         )
         return f"<table>{rows}</table>"
+
+
+_STATE = 9
+"""Columns for the state of a check."""
+
+
+def check_lines(checks: Iterable[Check], width: int = 80) -> list[str]:
+    """A row for each check: state, question and answer, wrapped under the answer.
+
+    Args:
+        checks: What to show.
+        width: Columns of the terminal; addresses stay whole and may stand out.
+    """
+    listed = list(checks)
+    column = max((len(check.question) for check in listed), default=0)
+    lines: list[str] = []
+    for check in listed:
+        lead = f"{check.state:<{_STATE}}{check.question:<{column}}  "
+        lines += textwrap.wrap(
+            check.answer,
+            width,
+            initial_indent=lead,
+            subsequent_indent=" " * len(lead),
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [lead.rstrip()]
+    return lines
 
 
 Question = tuple[str, "Callable[[], Check]"]

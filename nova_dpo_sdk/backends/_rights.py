@@ -68,8 +68,12 @@ class Rights:
         if self._complete or not unseen:
             return unseen
         with ThreadPoolExecutor(max_workers=len(unseen), thread_name_prefix="nova-rights") as pool:
-            allowed = list(pool.map(lambda right: self._api.allowed(right[0], right[1], self._namespace), unseen))
+            allowed = list(pool.map(self._allowed, unseen))
         return [right for right, may in zip(unseen, allowed, strict=True) if not may]
+
+    def _allowed(self, right: Right) -> bool:
+        verb, resource = right
+        return self._api.allowed(verb, resource, self._namespace)
 
 
 def _covers(rule: Json, right: Right) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.backends import JobRef, JobSnapshot, JobStatus
+from nova_dpo_sdk.backends._manifests import PLAN_ANNOTATION
+from nova_dpo_sdk.backends.hyperpod import HyperPodBackend
 from nova_dpo_sdk.catalog import Technique
 from nova_dpo_sdk.cli._out import BAD, GOOD, in_a_line, in_shell_words, say, say_json
 from nova_dpo_sdk.cli._place import backend, connection, place
@@ -13,6 +16,7 @@ from nova_dpo_sdk.jobs import FIVE_DAYS, Job
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
 _NOWHERE = S3Uri("output-not-given", "")
 """Stands for the output in what never reads it: looking, waiting, cancelling."""
@@ -25,13 +29,37 @@ def _job(arguments: argparse.Namespace, output: S3Uri = _NOWHERE) -> Job:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Look at a job once."""
+    """Look at jobs once, or go on looking at them."""
+    if arguments.watch:
+        return _watched(arguments, arguments.ref)
+    if len(arguments.ref) > 1:
+        arguments.usage("several jobs can be looked at with --watch, or one after the other")
+    arguments.ref = arguments.ref[0]
     snapshot = _job(arguments).status()
     if arguments.json:
         say_json(_plain(snapshot))
     else:
         say(*_lines(snapshot))
     return BAD if snapshot.status in _LOST else GOOD
+
+
+def _watched(arguments: argparse.Namespace, refs: list[str]) -> int:
+    from nova_dpo_sdk.cli._live import show
+
+    asked = [JobRef.parse(ref) for ref in dict.fromkeys(refs)]
+    where = backend(arguments, asked[0])
+    interval = arguments.interval or where.poll_interval
+    news = where.follow(asked, interval=interval, timeout=arguments.timeout or FIVE_DAYS)
+    board = show(_told(news, arguments), where.clock)
+    return BAD if board.lost else GOOD
+
+
+def _told(news: Iterator[JobSnapshot], arguments: argparse.Namespace) -> Iterator[JobSnapshot]:
+    """The news, each also as a line of JSON if so asked."""
+    for snapshot in news:
+        if arguments.json:
+            say(json.dumps(_plain(snapshot)))
+        yield snapshot
 
 
 def wait(arguments: argparse.Namespace) -> int:
@@ -76,17 +104,32 @@ def checkpoint(arguments: argparse.Namespace) -> int:
 
 
 def _output(arguments: argparse.Namespace) -> S3Uri:
-    output: str | None = arguments.output
+    output: str | None = arguments.output or _noted_output(arguments)
     if output is None and arguments.local is None:
         arguments.usage("--output must be given: the S3 prefix that the job was submitted with")
     output = output or connection(str(arguments.local), arguments.clock).output
     return S3Uri.parse(output.rstrip("/"))
 
 
+def _noted_output(arguments: argparse.Namespace) -> str | None:
+    """The output that a job on a cluster was submitted with, as its annotation has it; None when it is gone."""
+    ref = JobRef.parse(arguments.ref)
+    where = backend(arguments, ref)
+    if not isinstance(where, HyperPodBackend):
+        return None
+    held, _ = where.observe(ref)
+    annotations: dict[str, str] = (held["metadata"].get("annotations") or {}) if held else {}
+    noted = annotations.get(PLAN_ANNOTATION, "")
+    output, found, _ = noted.rpartition(f"/plans/{ref.name}/")
+    return output if found else None
+
+
 def jobs(arguments: argparse.Namespace) -> int:
     """List the jobs of a namespace that this package made."""
     technique = Technique(arguments.technique.upper()) if arguments.technique else None
-    found = place(arguments).find_jobs(arguments.name, technique)
+    found = place(arguments).find_jobs(arguments.name, technique, arguments.since)
+    if arguments.watch and found:
+        return _watched(arguments, [each.ref for each in found if not each.status.is_terminal] or [found[0].ref])
     if arguments.json:
         say_json([_plain(each) for each in found])
         return GOOD
@@ -98,7 +141,7 @@ def jobs(arguments: argparse.Namespace) -> int:
 
 def logs(arguments: argparse.Namespace) -> int:
     """Print a job's log lines."""
-    for line in _job(arguments, _output(arguments)).logs(arguments.follow, node=arguments.node):
+    for line in _job(arguments, _output(arguments)).logs(arguments.follow, arguments.since, arguments.node):
         say(str(line))
     return GOOD
 

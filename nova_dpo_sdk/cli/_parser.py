@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from nova_dpo_sdk._time import SystemClock
 from nova_dpo_sdk._version import __version__
 
 if TYPE_CHECKING:
@@ -16,6 +19,10 @@ MODELS = ("nova-micro", "nova-lite", "nova-pro", "nova-lite-2")
 P5 = "ml.p5.48xlarge"
 KINDS = ("preference", "chat", "chat-nova-2")
 _SOURCE = "the Nova JSONL: a file, - for stdin, or s3://bucket/key"
+
+_SINCE = "30m, 2h, 1d, or a moment such as 2026-11-26T12:00Z"
+_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+_AGE = re.compile(r"(\d{1,6})([smhd])")
 
 _ABOUT = """\
 Fine-tune Amazon Nova by preference on SageMaker HyperPod: first on chats
@@ -51,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _data(words)
     _plan(words)
     _jobs(words)
+    _doctor(words)
     return top
 
 
@@ -304,25 +312,33 @@ def _jobs(words: Words) -> None:
     found.add_argument("--region", metavar="R", help="AWS Region (default: that of your AWS configuration)")
     found.add_argument("--name", metavar="NAME", help="only runs of recipes of this name")
     found.add_argument("--technique", choices=("sft", "dpo"), help="only this technique")
+    found.add_argument("--since", type=_since, metavar="T", help=f"only jobs made since then: {_SINCE}")
+    _watch(found)
     _local(found)
     _json(found)
     logs = _word(words, "logs", "_jobs:logs", "print a job's log lines, all its nodes merged by time")
     logs.add_argument("ref", metavar="REF", help="the job's reference, as submit prints it")
     logs.add_argument("-f", "--follow", action="store_true", help="go on with lines to come until the job has finished")
+    logs.add_argument("--since", type=_since, metavar="T", help=f"no line from before: {_SINCE}")
     logs.add_argument("--node", metavar="NODE", help="only this node, instance or replica")
     logs.add_argument("--output", metavar="S3", help="the output that the job was submitted with")
     logs.set_defaults(interrupted="Interrupted. The job runs on.")
     _local(logs)
-    status = _word(words, "status", "_jobs:status", "look at a job once")
+    status = _word(words, "status", "_jobs:status", "look at a job once, or at several with --watch")
+    status.add_argument("ref", metavar="REF", nargs="+", help="the job's reference, as submit prints it")
+    _watch(status)
+    _local(status)
     wait = _word(words, "wait", "_jobs:wait", "wait until a job has finished, and print what changes")
     cancel = _word(words, "cancel", "_jobs:cancel", "stop a job and free its nodes; one that is over stays")
     delete = _word(words, "delete", "_jobs:delete", "remove a finished job from the cluster; S3 keeps what it wrote")
     checkpoint = _word(words, "checkpoint", "_jobs:checkpoint", "print the checkpoint that a finished job left")
-    for word in (status, wait, cancel, delete, checkpoint):
+    for word in (wait, cancel, delete, checkpoint):
         word.add_argument("ref", metavar="REF", help="the job's reference, as submit prints it")
         _local(word)
     for word in (status, wait, checkpoint):
         _json(word)
+    for word in (status, found):
+        word.set_defaults(interrupted="Interrupted. The jobs run on.")
     wait.set_defaults(interrupted="Interrupted. The job runs on; wait again whenever you like.")
     wait.add_argument("--timeout", type=_seconds, metavar="S", help="seconds to wait at most (default: five days)")
     wait.add_argument("--interval", type=_seconds, metavar="S", help="seconds between looks (default: 30)")
@@ -330,6 +346,29 @@ def _jobs(words: Words) -> None:
     checkpoint.add_argument(
         "--instance-type", metavar="TYPE", default=P5, help=f"the job's instance type (default: {P5})"
     )
+
+
+def _watch(word: argparse.ArgumentParser) -> None:
+    word.add_argument("--watch", action="store_true", help="go on: a live table until every job is over")
+    word.add_argument("--interval", type=_seconds, metavar="S", help="seconds between looks of --watch (default: 30)")
+    word.add_argument("--timeout", type=_seconds, metavar="S", help="seconds to watch at most (default: five days)")
+
+
+def _doctor(words: Words) -> None:
+    word = _word(
+        words,
+        "doctor",
+        "_doctor:doctor",
+        "say whether this machine, account and cluster are ready, and what is missing",
+        "Asks only; tries to create a ConfigMap as a dry run, and, with --output, writes a\n"
+        "few bytes to checks/writable there.",
+    )
+    word.add_argument("--cluster", metavar="NAME", help="the HyperPod cluster")
+    word.add_argument("--namespace", metavar="NAME", help="Kubernetes namespace (default: kubeflow)")
+    word.add_argument("--region", metavar="R", help="AWS Region (default: that of your AWS configuration)")
+    word.add_argument("--output", metavar="S3", help="S3 prefix that runs are to write to")
+    _local(word)
+    _json(word)
 
 
 def _share(text: str) -> float:
@@ -344,6 +383,19 @@ def _setting(text: str) -> tuple[str, str]:
     if not found or setting not in ("error", "warning", "off"):
         raise argparse.ArgumentTypeError(f"{text!r} is not CODE=error, CODE=warning or CODE=off")
     return code, setting
+
+
+def _since(text: str) -> datetime:
+    match = _AGE.fullmatch(text)
+    if match:
+        return SystemClock().now() - int(match[1]) * _UNITS[match[2]]
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither an age such as 30m, 2h or 1d nor a moment with its zone")
+    return moment
 
 
 def _seconds(text: str) -> float:

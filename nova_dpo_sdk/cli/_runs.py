@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nova_dpo_sdk.backends._preflight import check_lines
 from nova_dpo_sdk.backends._show import plan_head, size, verdict
-from nova_dpo_sdk.cli._out import BAD, GOOD, complain, finding_dict, finding_lines, head_lines, plural, say, say_json
+from nova_dpo_sdk.cli._out import (
+    BAD,
+    GOOD,
+    complain,
+    finding_dict,
+    finding_lines,
+    head_lines,
+    plural,
+    say,
+    say_json,
+    width,
+)
 from nova_dpo_sdk.cli._place import client
 from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset
 from nova_dpo_sdk.recipes import Checkpoint, DPORecipe, Nova2SFTRecipe, Recipe
@@ -44,8 +56,11 @@ def _asked(asked: Preflight) -> dict[str, object]:
 
 
 def _answers(asked: Preflight) -> list[str]:
-    rows = [f"{each.state:<8}{each.question}: {each.answer}" for each in asked.checks]
-    return [*rows, *finding_lines(asked.findings), "Ready to submit." if asked.ok else "It would be refused."]
+    return [
+        *check_lines(asked.checks, width()),
+        *finding_lines(asked.findings),
+        "Ready to submit." if asked.ok else "It would be refused.",
+    ]
 
 
 def submit(arguments: argparse.Namespace) -> int:

@@ -39,7 +39,8 @@ class Kueue:
             return
         meta: Json = item["metadata"]
         held = self._store.peek(WORKLOADS, meta["namespace"], _name(meta))
-        suspended = bool((item.get("spec", {}).get("runPolicy") or {}).get("suspend"))
+        policy: Json = item.get("spec", {}).get("runPolicy") or {}
+        suspended = bool(policy.get("suspend"))
         if held is None and suspended:
             self._store.create(WORKLOADS, meta["namespace"], _workload(item), now)
             held = self._store.peek(WORKLOADS, meta["namespace"], _name(meta))
@@ -96,6 +97,7 @@ def _name(meta: Json) -> str:
 
 def _workload(job: Json) -> Json:
     meta: Json = job["metadata"]
+    labels: dict[str, str] = meta.get("labels") or {}
     owner = {
         "apiVersion": PYTORCHJOBS.api_version,
         "kind": PYTORCHJOBS.kind,
@@ -112,5 +114,5 @@ def _workload(job: Json) -> Json:
             "labels": {_UID_LABEL: meta["uid"]},
             "ownerReferences": [owner],
         },
-        "spec": {"active": True, "queueName": (meta.get("labels") or {}).get(_QUEUE_LABEL, "")},
+        "spec": {"active": True, "queueName": labels.get(_QUEUE_LABEL, "")},
     }
