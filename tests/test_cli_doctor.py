@@ -73,10 +73,11 @@ def test_without_a_cluster_machine_and_account_are_looked_at(shell, monkeypatch)
 def test_several_jobs_are_watched_until_all_are_over(shell, cloud):
     local = shell.local(cloud)
     cloud.script_fault("crash-recovers", job="second-*")
-    refs = [
-        shell("submit", "--recipe", shell.recipe("dpo", name=name, replicas="4"), "--data", PAIRS, *local).out.strip()
-        for name in ("first", "second")
-    ]
+    refs = []
+    for name in ("first", "second"):
+        recipe = shell.folder / f"{name}.yaml"
+        assert shell("recipe", "new", "--technique", "dpo", "--name", name, "-o", recipe).code == 0
+        refs.append(shell("submit", "--recipe", recipe, "--data", PAIRS, *local).out.strip())
     told = shell("status", *refs, "--watch", "--interval", "1", *local)
     assert told.code == 0
     assert told.out.rstrip().endswith("2 jobs: 2 succeeded")
