@@ -2,8 +2,9 @@ import json
 
 import pytest
 from convert_support import chat, chats, pair, preferences
-from test_convert_layouts import CHATS, PAIRS
+from test_convert_layouts import BAD, CHATS, GOOD, PAIRS, USER
 
+from nova_dpo_sdk.datasets._convert import convert_preferences
 from nova_dpo_sdk.datasets._lanes import LANES, FastLane, _is_utf8, _spots
 from nova_dpo_sdk.datasets._layouts import BY_NAME
 from nova_dpo_sdk.datasets._rules import RESERVED_WORDS
@@ -15,15 +16,24 @@ def made(layout, kind, *records):
     return FastLane(layout, kind).convert(Block(1, rows))
 
 
-PLAIN = PAIRS | CHATS | {"orca-pairs": PAIRS["orca-pairs"] | {"system": "S"}}
+PLAIN = (
+    PAIRS
+    | CHATS
+    | {
+        "orca-pairs": PAIRS["orca-pairs"] | {"system": "S"},
+        "chosen-rejected-messages": {"chosen_messages": [USER, GOOD], "rejected_messages": [USER, BAD]},
+    }
+)
 
 
 @pytest.mark.parametrize("layout", LANES)
 def test_plain_records_take_the_fast_lane(layout):
     kind = BY_NAME[layout].kind
     lines, text = made(layout, kind, PLAIN[layout], PLAIN[layout])
-    assert None not in lines
-    assert text == b"\n".join(lines)
+    assert lines == []
+    one, two, end = text.split(b"\n")
+    assert one == two
+    assert end == b""
 
 
 def test_what_needs_care_is_left_to_the_exact_way():
@@ -48,10 +58,57 @@ def test_what_needs_care_is_left_to_the_exact_way():
     assert [at for at, line in enumerate(lines) if line is not None] == [0, len(bad) + 1]
 
 
-def test_escaped_characters_are_written_plainly():
-    record = b'{"prompt":"\\u00e9\\/\\ud83d\\ude00","chosen":"A","rejected":"B"}'
-    lines, _ = made("prompt-chosen-rejected", "preference", record)
-    assert '"text":"é/😀"'.encode() in lines[0]
+def test_escaped_characters_stay_as_they_are():
+    record = b'{"prompt":"\\u00e9\\/\\ud83d\\ude00\\u003c","chosen":"A","rejected":"B"}'
+    lines, text = made("prompt-chosen-rejected", "preference", record)
+    assert lines == []
+    assert b'"text":"\\u00e9\\/\\ud83d\\ude00\\u003c"' in text
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("\\u00e9", "é"),
+        ("\\u00e9", "\\u00E9"),
+        ("a\\/b", "a/b"),
+        ("\\u003cb>", "<b>"),
+        ("\\u2028x", "\u2028x"),
+        ("a", "\\u0061"),
+        ("x\\ud83d\\ude00", "x\\uD83D\\uDE00"),
+    ],
+)
+def test_one_text_written_in_two_ways_is_an_equal_pair(tmp_path, good, bad):
+    source = tmp_path / "source.jsonl"
+    line = '{{"prompt":"Q","chosen":"{}","rejected":"{}"}}\n'
+    source.write_text(line.format("A", "B") + line.format(good, bad), encoding="utf-8")
+    result = convert_preferences(source, tmp_path / "made.jsonl")
+    assert result.dropped == {"equal-pair": 1}
+
+
+@pytest.mark.parametrize("text", ["\\u0055ser: x", "Us\\u0065r: x", "\\u005bEOS]", "\\u003cimage>", "<image\\u003e"])
+def test_a_reserved_word_cannot_hide_behind_an_escape(tmp_path, text):
+    source = tmp_path / "source.jsonl"
+    line = '{{"prompt":"Q","chosen":"{}","rejected":"B"}}\n'
+    source.write_text(line.format("A") + line.format(text), encoding="utf-8")
+    result = convert_preferences(source, tmp_path / "made.jsonl")
+    assert result.dropped == {"reserved-word": 1}
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\\n\\t", "\\u3000", "\\u0020", "\\u2003\\u00a0", "\u2028 "])
+def test_a_blank_answer_is_seen_however_it_is_written(tmp_path, blank):
+    source = tmp_path / "source.jsonl"
+    line = '{{"prompt":"Q","chosen":"{}","rejected":"B"}}\n'
+    source.write_text(line.format("A") + line.format(blank), encoding="utf-8")
+    result = convert_preferences(source, tmp_path / "made.jsonl")
+    assert result.dropped == {"empty-candidate": 1}
+
+
+def test_half_a_pair_of_escapes_is_dropped(tmp_path):
+    source = tmp_path / "source.jsonl"
+    line = '{{"prompt":"Q","chosen":"{}","rejected":"B"}}\n'
+    source.write_text(line.format("A") + line.format("\\ud83d") + line.format("\\ude00\\ud83d"))
+    result = convert_preferences(source, tmp_path / "made.jsonl")
+    assert result.dropped == {"lone-surrogate": 2}
 
 
 def test_a_backslash_before_a_speaker_starts_no_turn(tmp_path):

@@ -64,11 +64,30 @@ PAIR_SHAPES = {
         conversations=st.lists(said, max_size=4) | odd, chosen=said | texts, rejected=said | texts
     ),
     "alpaca-ranking": shaped(instruction=texts, input=texts | odd, chosen=texts, rejected=texts),
+    "openai-preference": shaped(
+        input=st.fixed_dictionaries({"messages": st.lists(messages, max_size=4)}, optional={"tools": st.just([])}),
+        preferred_output=st.lists(messages, max_size=2),
+        non_preferred_output=st.lists(messages, max_size=2),
+    ),
+    "when2call": shaped(messages=st.lists(messages, max_size=4), chosen_response=sides, rejected_response=sides),
+    "rejected-response": shaped(messages=st.lists(messages, max_size=4), rejected_response=sides),
+    "rejected-message": shaped(messages=st.lists(messages, max_size=4), rejected_message=messages),
+    "rejected-messages": shaped(
+        messages=st.lists(messages, max_size=4), rejected_messages=st.lists(messages, max_size=4)
+    ),
+    "chosen-rejected-messages": shaped(
+        chosen_messages=st.lists(messages, max_size=3), rejected_messages=st.lists(messages, max_size=3)
+    ),
+    "helpsteer2": shaped(prompt=texts, response_1=texts, response_2=texts, preference_strength=odd),
+    "helpsteer3": shaped(
+        context=st.lists(messages, max_size=4) | texts, response1=texts, response2=texts, overall_preference=odd
+    ),
 }
 CHAT_SHAPES = {
     "messages": shaped(messages=st.lists(messages, max_size=5) | odd),
     "sharegpt": shaped(conversations=st.lists(said, max_size=5) | odd),
     "alpaca": shaped(instruction=texts | odd, input=texts | odd, output=texts | odd),
+    "prompt-completion": shaped(prompt=sides, completion=sides),
 }
 
 

@@ -70,7 +70,7 @@ def test_zstd_that_breaks_off_is_named(tmp_path):
 def test_zstd_without_a_reader_says_what_to_install(tmp_path, monkeypatch):
     for name in ("compression.zstd", "zstandard"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(DatasetError, match="Install `zstandard`"):
+    with pytest.raises(DatasetError, match=r"nova-dpo-sdk\[zstd\]"):
         convert(tmp_path, saved(tmp_path, b"\x28\xb5\x2f\xfd1234"))
 
 
@@ -93,7 +93,7 @@ def test_a_broken_parquet_file_is_named(tmp_path):
 def test_parquet_without_a_reader_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(DatasetError, match="Install `pyarrow`"):
+    with pytest.raises(DatasetError, match=r"nova-dpo-sdk\[parquet\]"):
         convert(tmp_path, saved(tmp_path, b"PAR1 and nothing else"))
 
 

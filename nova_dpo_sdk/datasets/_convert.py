@@ -50,6 +50,9 @@ D = TypeVar("D")
 PEEK = 32
 """Records looked at to tell the layout."""
 
+BUFFER = 1 << 18
+"""Bytes written at once."""
+
 PEEK_LIMIT = PEEK * 8**4
 """Rows looked at when the first ones cannot be read at all."""
 
@@ -255,9 +258,9 @@ class _Work:
     def convert(self, block: Block) -> bytes:
         lines, text = self.lane.convert(block)
         if text:
-            self.read += len(lines)
-            self.written += len(lines)
-            return text + b"\n"
+            self.read += len(block.rows)
+            self.written += len(block.rows)
+            return text
         kept = self._exactly(block, lines)
         self.written += len(kept)
         return b"\n".join([*kept, b""])
@@ -478,7 +481,7 @@ class _NewFile:
         self.target = target
         self.temporary = target.with_name(f".nova-{secrets.token_hex(8)}.tmp")
         try:
-            self._file = self.temporary.open("xb")
+            self._file = self.temporary.open("xb", buffering=BUFFER)
         except OSError as error:
             raise self._fault(error) from error
 

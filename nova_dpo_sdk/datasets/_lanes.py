@@ -1,7 +1,8 @@
-"""The fast lane: plain records of the usual layouts become Nova lines by splicing, without building their texts.
+r"""The fast lane: plain records of the usual layouts become Nova lines by splicing, without building their texts.
 
 A lane takes a record only when nothing about it has to be mended or dropped; every other one is left to the exact
-way through `_layouts` and `_mend`. What a lane writes is, byte for byte, what the exact way would have written.
+way through `_layouts` and `_mend`. What a lane writes is what the exact way would have written, except that a
+character which the source escapes (`\u00e9`) stays escaped: the JSON is the same, and nothing is copied twice.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import codecs
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence  # noqa: TC003 - NamedTuple fields
-from functools import lru_cache
-from itertools import accumulate
+from collections.abc import Callable  # noqa: TC003 - NamedTuple fields
+from itertools import accumulate, chain
+from operator import attrgetter, eq, itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -19,15 +20,21 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from nova_dpo_sdk.datasets._mend import ROLES
 from nova_dpo_sdk.datasets._rules import LIMITS, RESERVED_WORDS, SCHEMA_VERSION
+from nova_dpo_sdk.datasets._search import finder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nova_dpo_sdk.datasets._sources import Block, Row
 
 Text: TypeAlias = "Raw | bytes"
 """A JSON string as it stands in the source, quotes and escapes included."""
 
 Roles: TypeAlias = "tuple[str, ...]"
-Read: TypeAlias = "Callable[[Any, bool], tuple[Roles, list[Text]] | None]"
+"""Who speaks before the answer, in the source's own words."""
+
+Taken: TypeAlias = "tuple[Roles, Sequence[Text]]"
+"""A record taken apart: the roles before the answer, and all texts; a pair has two answers at the end."""
 
 
 class Lane(NamedTuple):
@@ -35,12 +42,13 @@ class Lane(NamedTuple):
 
     Attributes:
         shape: What its plain records look like.
-        read: Takes one apart: who speaks before the answer, and all texts with the answers at the end; both answers
-            if the second argument is true, else the chosen one. None for a record that is not plain after all.
+        read: Takes records apart; None for one that is not plain after all.
+        pairs: Whether its records have two answers.
     """
 
     shape: type[Struct]
-    read: Read
+    read: Callable[[list[Any]], list[Taken | None]]
+    pairs: bool = True
 
 
 _ABSENT = Raw(b"")
@@ -48,13 +56,20 @@ _ABSENT = Raw(b"")
 
 # --- shapes: a field that needs care has a type that nothing fits, so that msgspec refuses the record ---------------
 
+_Empty: TypeAlias = Annotated[list[int], Meta(max_length=0)]
+_Role: TypeAlias = Literal["user", "human", "assistant", "gpt", "system"]
+
 
 class _Base(Struct, gc=False):
-    images: None = None
+    images: _Empty | None = None
     image: None = None
-    videos: None = None
-    audios: None = None
-    tools: None = None
+    videos: _Empty | None = None
+    audios: _Empty | None = None
+    tools: _Empty | None = None
+
+
+class _Plain(_Base, gc=False):
+    system: UnsetType = UNSET
 
 
 class _Scored(_Base, gc=False):
@@ -83,14 +98,14 @@ class _Unscored(_Base, gc=False):
 
 
 class _Message(Struct, gc=False):
-    role: str
+    role: _Role
     content: Raw
     tool_calls: None = None
     function_call: None = None
 
 
 class _Said(Struct, gc=False):
-    role: str = msgspec.field(name="from")
+    role: _Role = msgspec.field(name="from")
     content: Raw = msgspec.field(name="value")
     other_role: UnsetType = msgspec.field(name="role", default=UNSET)
     other_content: UnsetType = msgspec.field(name="content", default=UNSET)
@@ -105,10 +120,25 @@ class _Texts(_Unscored, kw_only=True, gc=False):
     system: UnsetType = UNSET
 
 
-class _Transcripts(_Base, kw_only=True, gc=False):
+class _SystemTexts(_Unscored, kw_only=True, gc=False):
+    system: Raw
+    prompt: Raw
+    chosen: Raw
+    rejected: Raw
+
+
+class _TwoTexts(_Unscored, kw_only=True, gc=False):
     chosen: Raw
     rejected: Raw
     system: UnsetType = UNSET
+    prompt: None = None
+    input: None = None
+    question: None = None
+
+
+class _Transcripts(_Plain, kw_only=True, gc=False):
+    chosen: Raw
+    rejected: Raw
 
 
 class _Orca(_Scored, kw_only=True, gc=False):
@@ -129,6 +159,18 @@ class _Sides(_Scored, kw_only=True, gc=False):
     system: UnsetType = UNSET
 
 
+class _Lists(_Scored, kw_only=True, gc=False):
+    prompt: list[_Message]
+    chosen: list[_Message]
+    rejected: list[_Message]
+    system: UnsetType = UNSET
+
+
+class _TwoLists(_Plain, kw_only=True, gc=False):
+    chosen: list[_Message] = msgspec.field(name="chosen_messages")
+    rejected: list[_Message] = msgspec.field(name="rejected_messages")
+
+
 class _Ranked(_Unscored, kw_only=True, gc=False):
     conversations: list[_Said]
     chosen: _Said
@@ -136,11 +178,56 @@ class _Ranked(_Unscored, kw_only=True, gc=False):
     system: UnsetType = UNSET
 
 
+class _Asked(_Plain, kw_only=True, gc=False):
+    messages: list[_Message]
+
+
+class _Preferred(Struct, gc=False):
+    input: _Asked
+    preferred_output: list[_Message]
+    non_preferred_output: list[_Message]
+
+
+class _Responses(_Plain, kw_only=True, gc=False):
+    messages: list[_Message]
+    chosen: _Message = msgspec.field(name="chosen_response")
+    rejected: _Message = msgspec.field(name="rejected_response")
+
+
+class _RejectedText(_Plain, kw_only=True, gc=False):
+    messages: list[_Message]
+    rejected_response: Raw
+
+
+class _RejectedMessage(_Plain, kw_only=True, gc=False):
+    messages: list[_Message]
+    rejected_message: _Message
+
+
+class _RejectedMessages(_Plain, kw_only=True, gc=False):
+    messages: list[_Message]
+    rejected_messages: list[_Message]
+
+
+class _HelpSteer2(_Plain, kw_only=True, gc=False):
+    prompt: Raw
+    response_1: Raw
+    response_2: Raw
+    preference_strength: float
+
+
+class _HelpSteer3(_Plain, kw_only=True, gc=False):
+    context: list[_Message]
+    response1: Raw
+    response2: Raw
+    overall_preference: float
+
+
 class _Alpaca(_Base, kw_only=True, gc=False):
     instruction: Raw
     output: Raw
     input: Raw = _ABSENT
-    history: Annotated[list[int], Meta(max_length=0)] = []
+    history: _Empty = []
     system: Raw = _ABSENT
 
 
@@ -149,18 +236,26 @@ class _AlpacaRanked(_Unscored, kw_only=True, gc=False):
     chosen: Raw
     rejected: Raw
     input: Raw = _ABSENT
-    history: Annotated[list[int], Meta(max_length=0)] = []
+    history: _Empty = []
     system: Raw = _ABSENT
 
 
-class _Messages(_Base, kw_only=True, gc=False):
+class _Messages(_Plain, kw_only=True, gc=False):
     messages: list[_Message]
-    system: UnsetType = UNSET
 
 
-class _Conversations(_Base, kw_only=True, gc=False):
+class _Conversations(_Plain, kw_only=True, gc=False):
     conversations: list[_Said]
-    system: UnsetType = UNSET
+
+
+class _Completion(_Plain, kw_only=True, gc=False):
+    prompt: Raw
+    completion: Raw
+
+
+class _Completions(_Plain, kw_only=True, gc=False):
+    prompt: list[_Message]
+    completion: list[_Message]
 
 
 # --- taking apart ---------------------------------------------------------------------------------------------------
@@ -168,135 +263,238 @@ class _Conversations(_Base, kw_only=True, gc=False):
 _EMPTY = Raw(b'""')
 _USER: Roles = ("user",)
 _SYSTEM_USER: Roles = ("system", "user")
+_ASSISTANT = frozenset(name for name, role in ROLES.items() if role == "assistant")
+
+_role = attrgetter("role")
+_content = attrgetter("content")
 
 
-def _answers(
-    roles: Roles, texts: list[Text], chosen: Raw, rejected: Raw, pair: bool
-) -> tuple[Roles, list[Text]] | None:
-    """The texts with the answers after them; None when the answers are the same, or the unused one is none."""
-    if not pair:
-        return (roles, [*texts, chosen]) if _says(rejected) else None
-    return (roles, [*texts, chosen, rejected]) if chosen != rejected else None
+def _fields(roles: Roles, *names: str) -> Callable[[list[Any]], list[Taken | None]]:
+    """Records that have each text in a field of its own."""
+    texts = attrgetter(*names)
+    return lambda records: [(roles, said) for said in map(texts, records)]
 
 
-def _texts(record: _Texts, pair: bool) -> tuple[Roles, list[Text]] | None:
-    return _answers(_USER, [record.prompt], record.chosen, record.rejected, pair)
+def _each(read: Callable[[Any], Taken | None]) -> Callable[[list[Any]], list[Taken | None]]:
+    return lambda records: [read(record) for record in records]
 
 
-def _orca(record: _Orca, pair: bool) -> tuple[Roles, list[Text]] | None:
+def _turns(said: Sequence[_Message | _Said], *answers: Text) -> Taken:
+    return tuple(map(_role, said)), [*map(_content, said), *answers]
+
+
+def _answered(said: Sequence[_Message | _Said], *answers: _Message | _Said) -> Taken | None:
+    """A conversation with one or two answers, if it is the assistant who gives them."""
+    if all(answer.role in _ASSISTANT for answer in answers):
+        return _turns(said, *map(_content, answers))
+    return None
+
+
+def _talk(said: Sequence[_Message | _Said]) -> Taken | None:
+    return _answered(said[:-1], said[-1]) if said else None
+
+
+def _two_talks(chosen: list[_Message], rejected: list[_Message]) -> Taken | None:
+    """Two whole conversations that differ in the last answer only."""
+    if not chosen or not rejected or chosen[:-1] != rejected[:-1]:
+        return None
+    return _answered(chosen[:-1], chosen[-1], rejected[-1])
+
+
+def _orca(record: _Orca) -> Taken | None:
     asked = record.question if record.input is _ABSENT else record.input
+    return None if record.is_tie() else (_SYSTEM_USER, (record.system, asked, record.chosen, record.rejected))
+
+
+def _sides(record: _Sides) -> Taken | None:
     if record.is_tie():
         return None
-    return _answers(_SYSTEM_USER, [record.system, asked], record.chosen, record.rejected, pair)
+    taken = _two_talks(record.chosen, record.rejected)
+    if taken is None or record.prompt is _ABSENT:
+        return taken
+    if not taken[0]:
+        return _USER, [record.prompt, *taken[1]]
+    return taken if _begins(record.chosen, record.prompt) else None
 
 
-def _sides(record: _Sides, pair: bool) -> tuple[Roles, list[Text]] | None:
-    chosen, rejected = record.chosen, record.rejected
-    if not chosen or not rejected or chosen[:-1] != rejected[:-1] or record.is_tie():
-        return None
-    *before, good = chosen
-    if not _is_answer(good) or not _is_answer(rejected[-1]):
-        return None
-    if record.prompt is not _ABSENT and before and not _begins(before, record.prompt):
-        return None
-    alone = not before and record.prompt is not _ABSENT
-    roles = _USER if alone else tuple([said.role for said in before])
-    texts: list[Text] = [record.prompt] if alone else [said.content for said in before]
-    return _answers(roles, texts, good.content, rejected[-1].content, pair)
-
-
-def _begins(before: list[_Message], prompt: Raw) -> bool:
+def _begins(said: list[_Message], prompt: Raw) -> bool:
     """Whether the messages repeat the prompt."""
-    first = before[0] if before[0].role != "system" else before[1] if len(before) > 1 else None
-    return first is not None and first.role == "user" and first.content == prompt
+    first = said[0] if said[0].role != "system" else said[1]
+    return first.role == "user" and first.content == prompt
 
 
-def _is_answer(said: _Message | _Said) -> bool:
-    return ROLES.get(said.role) == "assistant"
-
-
-def _ranked(record: _Ranked, pair: bool) -> tuple[Roles, list[Text]] | None:
-    if not _is_answer(record.chosen) or not _is_answer(record.rejected):
+def _lists(record: _Lists) -> Taken | None:
+    if len(record.chosen) != 1 or len(record.rejected) != 1 or record.is_tie():
         return None
-    roles = tuple([said.role for said in record.conversations])
-    texts: list[Text] = [said.content for said in record.conversations]
-    return _answers(roles, texts, record.chosen.content, record.rejected.content, pair)
+    return _answered(record.prompt, record.chosen[0], record.rejected[0])
 
 
-def _instruction(record: _Alpaca | _AlpacaRanked) -> tuple[Roles, list[Text]] | None:
+def _two_lists(record: _TwoLists) -> Taken | None:
+    return _two_talks(record.chosen, record.rejected)
+
+
+def _ranked(record: _Ranked) -> Taken | None:
+    return _answered(record.conversations, record.chosen, record.rejected)
+
+
+def _preferred(record: _Preferred) -> Taken | None:
+    good, bad = record.preferred_output, record.non_preferred_output
+    return _answered(record.input.messages, good[0], bad[0]) if len(good) == len(bad) == 1 else None
+
+
+def _responses(record: _Responses) -> Taken | None:
+    return _answered(record.messages, record.chosen, record.rejected)
+
+
+def _rejected_text(record: _RejectedText) -> Taken | None:
+    taken = _talk(record.messages)
+    return (taken[0], [*taken[1], record.rejected_response]) if taken else None
+
+
+def _rejected_message(record: _RejectedMessage) -> Taken | None:
+    said = record.messages
+    return _answered(said[:-1], said[-1], record.rejected_message) if said else None
+
+
+def _rejected_messages(record: _RejectedMessages) -> Taken | None:
+    said, rejected = record.messages, record.rejected_messages
+    if len(rejected) == 1 and said:
+        return _answered(said[:-1], said[-1], rejected[0])
+    return _two_talks(said, rejected)
+
+
+def _helpsteer2(record: _HelpSteer2) -> Taken | None:
+    strength = record.preference_strength
+    if strength == 0 or b"extra_id_1" in bytes(record.prompt):
+        return None
+    sides = (record.response_1, record.response_2)
+    return _USER, (record.prompt, *(sides if strength < 0 else sides[::-1]))
+
+
+def _helpsteer3(record: _HelpSteer3) -> Taken | None:
+    strength = record.overall_preference
+    if strength == 0:
+        return None
+    sides = (record.response1, record.response2)
+    return _turns(record.context, *(sides if strength < 0 else sides[::-1]))
+
+
+def _instruction(record: _Alpaca | _AlpacaRanked, *answers: Text) -> Taken | None:
     asked: Text = record.instruction
     if record.input is not _ABSENT and record.input != _EMPTY:
         extra = bytes(record.input)
         if asked == _EMPTY or extra[:1] != b'"':
             return None
         asked = b"%b\\n%b" % (bytes(asked)[:-1], extra[1:])
-    return (_USER, [asked]) if record.system is _ABSENT else (_SYSTEM_USER, [record.system, asked])
+    if record.system is _ABSENT:
+        return _USER, (asked, *answers)
+    return _SYSTEM_USER, (record.system, asked, *answers)
 
 
-def _alpaca(record: _Alpaca, pair: bool) -> tuple[Roles, list[Text]] | None:  # noqa: ARG001 - a conversation has one answer
-    asked = _instruction(record)
-    return (asked[0], [*asked[1], record.output]) if asked else None
+def _alpaca(record: _Alpaca) -> Taken | None:
+    return _instruction(record, record.output)
 
 
-def _alpaca_ranked(record: _AlpacaRanked, pair: bool) -> tuple[Roles, list[Text]] | None:
-    asked = _instruction(record)
-    return _answers(*asked, record.chosen, record.rejected, pair) if asked else None
+def _alpaca_ranked(record: _AlpacaRanked) -> Taken | None:
+    return _instruction(record, record.chosen, record.rejected)
 
 
-def _talk(said: Sequence[_Message | _Said]) -> tuple[Roles, list[Text]] | None:
-    if not said or not _is_answer(said[-1]):
-        return None
-    return tuple([one.role for one in said[:-1]]), [one.content for one in said]
-
-
-def _messages(record: _Messages, pair: bool) -> tuple[Roles, list[Text]] | None:  # noqa: ARG001 - the same
+def _messages(record: _Messages) -> Taken | None:
     return _talk(record.messages)
 
 
-def _conversations(record: _Conversations, pair: bool) -> tuple[Roles, list[Text]] | None:  # noqa: ARG001 - the same
+def _conversations(record: _Conversations) -> Taken | None:
     return _talk(record.conversations)
 
 
-_SPLIT = re.compile(rb"\\n\\n(Human|Assistant):(?: |(?=\\n)|\Z)")
+def _completions(record: _Completions) -> Taken | None:
+    return _talk([*record.prompt, *record.completion])
+
+
+_ANSWER_MARK = b"\\n\\nAssistant:"
+_MARK = re.compile(rb"\\n\\n(Human|Assistant):")
 _NAMES = {b"Human": "user", b"Assistant": "assistant"}
 
 
-def _transcripts(record: _Transcripts, pair: bool) -> tuple[Roles, list[Text]] | None:
+def _transcripts(record: _Transcripts) -> Taken | None:
+    """Two texts with the names of the speakers in them, which differ after the last name only."""
     chosen, rejected = bytes(record.chosen), bytes(record.rejected)
-    if b"\\\\" in chosen or b"\\\\" in rejected:  # where escapes are escaped, only decoding tells which is which
+    end = chosen.rfind(_ANSWER_MARK) + len(_ANSWER_MARK)
+    if chosen[:end] != rejected[:end] or _MARK.search(rejected, end) or _MARK.search(chosen, end):
         return None
-    start, *said = _SPLIT.split(chosen[1:-1])
-    *before, answer = _SPLIT.split(rejected[1:-1])
-    if start or [start, *said[:-1]] != before or said[-2:-1] != [b"Assistant"]:
+    start, *said = _MARK.split(chosen[:end])
+    texts = [start, *said[1::2]]
+    # After a backslash, only decoding tells where a line ends; after a name comes a space or a line end.
+    if start != b'"' or any(text.endswith(b"\\") for text in texts[1:]):
         return None
-    roles = tuple([_NAMES[name] for name in said[:-2:2]])
-    texts: list[Text] = [b'"%b"' % text for text in said[1:-1:2]]
-    return _answers(roles, texts, Raw(b'"%b"' % said[-1]), Raw(b'"%b"' % answer), pair)
+    spoken = [*texts[1:-1], chosen[end:-1], rejected[end:-1]]
+    if not all(text[:1] == b" " for text in spoken):
+        return None
+    return tuple([_NAMES[name] for name in said[:-2:2]]), [b'"%b"' % text[1:] for text in spoken]
 
+
+def _two_texts(record: _TwoTexts) -> Taken | None:
+    """Two texts that begin alike; what they share up to the last space is the prompt."""
+    chosen, rejected = bytes(record.chosen), bytes(record.rejected)
+    end = _parting(chosen, rejected)
+    cut = chosen.rfind(b" ", 0, end)
+    word = chosen[cut : end + 1] + rejected[end : end + 1]
+    if cut < 0 or b"\\" in word or not word.isascii():  # other spaces and line ends are for the exact way
+        return None
+    return _USER, (chosen[:cut] + b'"', b'"' + chosen[cut:], b'"' + rejected[cut:])
+
+
+def _parting(one: bytes, other: bytes) -> int:
+    """Where two texts begin to differ, found by halving; at the latest at the last byte of the shorter one."""
+    low, high = 0, min(len(one), len(other)) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+_SIDES = Lane(_Sides, _each(_sides))
+_TEXTS = Lane(_Texts, _fields(_USER, "prompt", "chosen", "rejected"))
+_LISTS = Lane(_Lists, _each(_lists))
 
 LANES: dict[str, tuple[Lane, ...]] = {
-    "prompt-chosen-rejected": (Lane(_Texts, _texts), Lane(_Sides, _sides)),
-    "chosen-rejected": (Lane(_Sides, _sides),),
-    "ultrafeedback": (Lane(_Sides, _sides), Lane(_Texts, _texts)),
-    "distilabel": (Lane(_Sides, _sides), Lane(_Texts, _texts)),
-    "hh-rlhf": (Lane(_Transcripts, _transcripts),),
-    "orca-pairs": (Lane(_Orca, _orca),),
-    "sharegpt-ranking": (Lane(_Ranked, _ranked),),
-    "alpaca-ranking": (Lane(_AlpacaRanked, _alpaca_ranked),),
-    "alpaca": (Lane(_Alpaca, _alpaca),),
-    "messages": (Lane(_Messages, _messages),),
-    "sharegpt": (Lane(_Conversations, _conversations),),
+    "prompt-chosen-rejected": (
+        _TEXTS,
+        _LISTS,
+        _SIDES,
+        Lane(_SystemTexts, _fields(_SYSTEM_USER, "system", "prompt", "chosen", "rejected")),
+    ),
+    "chosen-rejected": (_SIDES, Lane(_TwoTexts, _each(_two_texts))),
+    "chosen-rejected-messages": (Lane(_TwoLists, _each(_two_lists)),),
+    "ultrafeedback": (_SIDES, _TEXTS, _LISTS),
+    "distilabel": (_SIDES, _TEXTS, _LISTS),
+    "hh-rlhf": (Lane(_Transcripts, _each(_transcripts)),),
+    "orca-pairs": (Lane(_Orca, _each(_orca)),),
+    "sharegpt-ranking": (Lane(_Ranked, _each(_ranked)),),
+    "alpaca-ranking": (Lane(_AlpacaRanked, _each(_alpaca_ranked)),),
+    "openai-preference": (Lane(_Preferred, _each(_preferred)),),
+    "when2call": (Lane(_Responses, _each(_responses)),),
+    "rejected-response": (Lane(_RejectedText, _each(_rejected_text)),),
+    "rejected-message": (Lane(_RejectedMessage, _each(_rejected_message)),),
+    "rejected-messages": (Lane(_RejectedMessages, _each(_rejected_messages)),),
+    "helpsteer2": (Lane(_HelpSteer2, _each(_helpsteer2)),),
+    "helpsteer3": (Lane(_HelpSteer3, _each(_helpsteer3)),),
+    "alpaca": (Lane(_Alpaca, _each(_alpaca), pairs=False),),
+    "messages": (Lane(_Messages, _each(_messages), pairs=False),),
+    "sharegpt": (Lane(_Conversations, _each(_conversations), pairs=False),),
+    "prompt-completion": (
+        Lane(_Completion, _fields(_USER, "prompt", "completion"), pairs=False),
+        Lane(_Completions, _each(_completions), pairs=False),
+    ),
 }
-"""The fast lanes of each layout; the one that fits its first record is taken."""
+"""The fast lanes of each layout; the one that fits most of the first records is taken."""
 
 
 # --- putting together -----------------------------------------------------------------------------------------------
 
-
-_SPACE = rb" \xc2\x85\xa0\xe1\x9a\x80-\x8a\xe2\xa8\xa9\xaf\x81\x9f\xe3"  # every byte that white space is made of
-_SAID = rb'"(?:[%b]|\\[nrtf])*(?:[^"\\%b]|\\["\\b/u])' % (_SPACE, _SPACE)
-_says = re.compile(_SAID).match
-"""Whether JSON text is a string that is surely not blank: some byte of it is in no white space."""
 
 _HEAD = b'{"schemaVersion":"%b",' % SCHEMA_VERSION.encode()
 _TURNS = {
@@ -306,45 +504,56 @@ _TURNS = {
 _PAIR = (
     b'{"role":"assistant","candidates":[{"content":[{"text":',
     b'}],"preferenceLabel":"preferred"},{"content":[{"text":',
-    b'}],"preferenceLabel":"non-preferred"}]}]}',
+    b'}],"preferenceLabel":"non-preferred"}]}]}\n',
 )
-_ANSWER = (_TURNS["assistant"], b"}]}]}")
+_ANSWER = (_TURNS["assistant"], b"}]}]}\n")
 _NEXT = b"}]},"
+_FRAMES = 4096
+"""Orders of turns that are remembered."""
 
 
-@lru_cache(maxsize=4096)
-def _frame(roles: Roles, pair: bool) -> list[Text] | None:
-    """What stands around the texts of a record, with gaps for them; None when its turns need mending."""
-    turns = [ROLES.get(role.lower(), "") for role in roles]
-    system = turns[:1] == ["system"]
-    talk = turns[system:]
-    if len(talk) % 2 == 0 or talk != (["user", "assistant"] * len(talk))[: len(talk)]:
-        return None
-    first, *others = [_TURNS[turn] for turn in talk]
-    first = b'"messages":[' + first
-    head = [_HEAD + b'"system":[{"text":', b"}]," + first] if system else [_HEAD + first]
-    opening, *closing = _PAIR if pair else _ANSWER
-    pieces = [*head, *(_NEXT + other for other in others), _NEXT + opening, *closing]
-    return [part for piece in pieces[:-1] for part in (piece, b"")] + pieces[-1:]
+class _Frames(dict[Roles, "list[Text]"]):
+    """What stands around the texts of a record, with a gap after each piece; empty when its turns need mending.
+
+    The end of the record before is part of the first piece.
+    """
+
+    def __init__(self, *, pair: bool) -> None:
+        super().__init__()
+        self._opening, *between, self.end = _PAIR if pair else _ANSWER
+        self._between: Sequence[bytes] = between
+
+    def __missing__(self, roles: Roles) -> list[Text]:
+        if len(self) >= _FRAMES:
+            self.clear()
+        frame = self[roles] = [part for piece in self._pieces(roles) for part in (piece, b"")]
+        return frame
+
+    def _pieces(self, roles: Roles) -> list[bytes]:
+        turns = [ROLES[role] for role in roles]
+        system = turns[:1] == ["system"]
+        talk = turns[system:]
+        if len(talk) % 2 == 0 or talk != (["user", "assistant"] * len(talk))[: len(talk)]:
+            return []
+        first, *others = [_TURNS[turn] for turn in talk]
+        first = b'"messages":[' + first
+        head = [_HEAD + b'"system":[{"text":', b"}]," + first] if system else [_HEAD + first]
+        head[0] = self.end + head[0]
+        return [*head, *(_NEXT + other for other in others), _NEXT + self._opening, *self._between]
+
+    def around(self, taken: list[Taken | None]) -> bytes:
+        """The lines of those records that are there, each with its newline."""
+        parts = list(chain.from_iterable(map(self.__getitem__, map(_ROLES, filter(None, taken)))))
+        if not parts:
+            return b""
+        parts[1::2] = chain.from_iterable(map(_SPOKEN, filter(None, taken)))
+        parts[0] = parts[0][len(self.end) :]
+        parts.append(self.end)
+        return b"".join(parts)
 
 
-def _splice(row: Row, decode: Callable[[Row], Any], read: Read, pair: bool) -> bytes | None:
-    try:
-        taken = read(decode(row), pair)
-    except _NOT_PLAIN:
-        return None
-    frame = _frame(taken[0], pair) if taken is not None else None
-    if taken is None or frame is None:
-        return None
-    parts = frame.copy()
-    parts[1::2] = taken[1]
-    return b"".join(parts)
-
-
-_NOT_PLAIN = (msgspec.DecodeError, UnicodeError, RecursionError)
-
-
-# --- whole blocks ---------------------------------------------------------------------------------------------------
+_ROLES: Callable[[Taken], Roles] = itemgetter(0)
+_SPOKEN: Callable[[Taken], Sequence[Text]] = itemgetter(1)
 
 
 class FastLane:
@@ -356,81 +565,166 @@ class FastLane:
     """
 
     def __init__(self, layout: str, kind: str) -> None:
-        self._pair = kind == "preference"
-        self._lanes = [(msgspec.json.Decoder(lane.shape).decode, lane.read) for lane in LANES.get(layout, ())]
-        self._lane: tuple[Callable[[Row], Any], Read] | None = None
+        self._ways = [_Way(lane, pair=kind == "preference") for lane in LANES.get(layout, ())]
+        self._way: _Way | None = None
 
     def convert(self, block: Block) -> tuple[list[bytes | None], bytes]:
-        """The Nova line of each row, None for a row that needs the exact way; and the lines as one text.
+        """The Nova line of each row, None for a row that needs the exact way; or all of them as one text.
 
-        The text is empty when there is such a row.
+        The text, with a newline after each line, is empty when a row needs the exact way; else the list is.
         """
-        rows, pair = block.rows, self._pair
-        lane = self._chosen(rows) if block.is_text else None
-        if lane is None:
-            return [None] * len(rows), b""
-        lines = [_splice(row, *lane, pair) for row in rows]
-        text = _joined(lines)
-        if _ESCAPE.search(text):
-            self._unescape(lines, rows, *lane)
-            text = _joined(lines)
-        if spots := _spots(text):
-            _remove(lines, spots)
-            return lines, b""
-        return lines, b"" if None in lines else text
+        way = self._chosen(block.rows) if block.is_text else None
+        if way is None:
+            return [None] * len(block.rows), b""
+        taken, text = way.convert(block.rows)
+        if all(taken):
+            return [], text
+        made = iter(text.split(b"\n"))
+        return [next(made) if each else None for each in taken], b""
 
-    def _unescape(self, lines: list[bytes | None], rows: list[Row], decode: Callable[[Row], Any], read: Read) -> None:
-        """Make the lines again that are escaped in another way than ours, from rows written in our way."""
-        for at, line in enumerate(lines):
-            if line is None or not _ESCAPE.search(line):
-                continue
-            plain = _rewritten(rows[at])
-            again = _splice(plain, decode, read, self._pair) if plain is not None else None
-            lines[at] = None if again is None or _ESCAPE.search(again) else again
-
-    def _chosen(self, rows: list[Row]) -> tuple[Callable[[Row], Any], Read] | None:
-        """The lane that fits the first rows that any lane fits."""
-        if self._lane is None and self._lanes:
-            fits = [sum(_splice(row, *lane, self._pair) is not None for row in rows[:16]) for lane in self._lanes]
-            self._lane = self._lanes[fits.index(max(fits))] if any(fits) else None
-        return self._lane
+    def _chosen(self, rows: list[Row]) -> _Way | None:
+        """The way that fits the first rows that any way fits."""
+        if self._way is None and self._ways:
+            fits = [sum(map(bool, way.convert(rows[:16])[0])) for way in self._ways]
+            self._way = self._ways[fits.index(max(fits))] if any(fits) else None
+        return self._way
 
 
-def _joined(lines: list[bytes | None]) -> bytes:
-    return b"\n".join([line for line in lines if line is not None])
+class _Way:
+    """One lane, made ready for pairs or for conversations."""
+
+    def __init__(self, lane: Lane, *, pair: bool) -> None:
+        self._decode: Callable[[Row], Any] = msgspec.json.Decoder(lane.shape).decode
+        self._read = lane.read
+        self._frames = _Frames(pair=pair)
+        self._is_pair = lane.pairs and pair
+        self._is_side = lane.pairs and not pair
+
+    def convert(self, rows: list[Row]) -> tuple[list[Taken | None], bytes]:
+        """The rows taken apart, None for each that needs the exact way; and the lines of the others."""
+        taken = _taken(self._decode, self._read, rows)
+        if self._is_side:
+            taken = [_one_side(each) if each else None for each in taken]
+        if not all(map(self._frames.__getitem__, map(_ROLES, filter(None, taken)))):
+            taken = [each if each and self._frames[each[0]] else None for each in taken]
+        text = self._frames.around(taken)
+        if suspects := self._suspects(taken, text):
+            taken = [None if at in suspects else each for at, each in enumerate(taken)]
+            text = self._frames.around(taken)
+        return taken, text
+
+    def _suspects(self, taken: list[Taken | None], text: bytes) -> set[int]:
+        """Which records the exact way has to look at, because of something in their texts."""
+        if len(text) >= LIMITS["line-bytes"].value or not _is_utf8(text):
+            return self._suspects_one_by_one(taken)
+        spots = _spots(text)
+        suspects = self._records_at(spots, taken) if spots else set[int]()
+        if self._is_pair:
+            suspects.update(_twins(taken, text))
+        return suspects
+
+    def _suspects_one_by_one(self, taken: list[Taken | None]) -> set[int]:
+        made = [(at, [each]) for at, each in enumerate(taken) if each]
+        if len(made) == 1:
+            return {made[0][0]}
+        return {at for at, alone in made if self._suspects([*alone], self._frames.around([*alone]))}
+
+    def _records_at(self, spots: list[int], taken: list[Taken | None]) -> set[int]:
+        ends = list(accumulate(len(self._frames.around([each])) for each in taken))
+        return {bisect_right(ends, spot) for spot in spots}
 
 
-def _rewritten(row: Row) -> bytes | None:
+def _taken(
+    decode: Callable[[Row], Any], read: Callable[[list[Any]], list[Taken | None]], rows: list[Row]
+) -> list[Taken | None]:
     try:
-        return msgspec.json.encode(msgspec.json.decode(row))
+        return read(list(map(decode, rows)))
+    except _NOT_PLAIN:
+        records = [_decoded(decode, row) for row in rows]
+    made = iter(read([record for record in records if record is not None]))
+    return [None if record is None else next(made) for record in records]
+
+
+def _decoded(decode: Callable[[Row], Any], row: Row) -> Any:
+    try:
+        return decode(row)
     except _NOT_PLAIN:
         return None
 
 
-# --- what a line must not have in it --------------------------------------------------------------------------------
+_NOT_PLAIN = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
-_SPEAKERS = [word.encode() for word in RESERVED_WORDS if word.endswith(":")]
-_MARKS = [word.encode() for word in RESERVED_WORDS if word.startswith("<")]
-_OTHERS = [word.encode() for word in RESERVED_WORDS if not word.endswith(":") and not word.startswith("<")]
-_LAST = b"".join(sorted({word[-2:-1] for word in _SPEAKERS}))
+def _one_side(taken: Taken) -> Taken | None:
+    """A pair without the answer that is not preferred, which still has to be one."""
+    roles, said = taken
+    return (roles, said[:-1]) if _says(bytes(said[-1])) else None
 
-# Each looks for one rare byte, and only where it stands, at what is around it: many times faster than an alternation.
-_SPEAKER = re.compile(rb":(?<=[%b]:)(?:%b)" % (_LAST, b"|".join(b"(?<=%b)" % re.escape(word) for word in _SPEAKERS)))
-_MARK = re.compile(rb"<(?:%b)" % b"|".join(re.escape(word[1:]) for word in _MARKS))
-_BRACKET = re.compile(rb'\[(?=%b|\{"text":(?!%b))' % (b"|".join(re.escape(word[1:]) for word in _OTHERS), _SAID))
-_ESCAPE = re.compile(rb"\\[u/]")
+
+# --- what a text must not have in it --------------------------------------------------------------------------------
+
+
+_SPACE = rb" \xc2\x85\xa0\xe1\x9a\x80-\x8a\xe2\xa8\xa9\xaf\x81\x9f\xe3"  # every byte that white space is made of
+_BLANKS = rb"(?:00[0-9aA]|1680|20(?:0|2[89fF]|5[fF])|3000)"  # beginnings of the code points of white space, and more
+_SAID = rb'"(?:[%b]|\\[nrtf])*(?:[^"\\%b]|\\["\\b/]|\\u(?!%b))' % (_SPACE, _SPACE, _BLANKS)
+_says = re.compile(_SAID).match
+"""Whether JSON text is a string that is surely not blank: some character of it is no white space."""
+
+_BEGIN = b'{"text":'
+_MARKS = [word[1:-1].encode() for word in RESERVED_WORDS if word.startswith("<")]
+_SUSPICIONS = [
+    *(word.encode() for word in RESERVED_WORDS),
+    *(b"<%b\\u003%b" % (mark, last) for mark in _MARKS for last in (b"e", b"E")),
+    *(b"\\u00%d" % digit for digit in range(8)),  # an escaped letter may be one of a reserved word
+    *(_BEGIN + b'"' + start for start in (b'"', b" ", b"\\", b"\xc2", b"\xe1", b"\xe2", b"\xe3")),  # may be blank
+    *(_BEGIN + bytes([start]) for start in b"[{ntf-0123456789"),  # no text at all
+]
+_find = finder(_SUSPICIONS)
+
+_HARMLESS = re.compile(
+    rb"\\u00(?:2[267bB]|3[dDeE]|3[cC](?!%b)|60|7[fF])|%b%b" % (b"|".join(_MARKS), re.escape(_BEGIN), _SAID)
+).match
+"""Whether what looks suspicious is not: an escape that is in no reserved word, a text that says something."""
+
+_FORMS = finder([b"\\u", b"\\/"])
+_LOW = re.compile(rb"00(?<=\\u00)[0-7]").search
+_LOOK = 1 << 11
 _PIECE = 1 << 16
-_EVERYWHERE = -1
-_LONGEST = LIMITS["line-bytes"].value
 
 
 def _spots(text: bytes) -> list[int]:
-    """Where something stands that the exact way has to look at."""
-    spots = [match.start() for pattern in (_SPEAKER, _BRACKET) for match in pattern.finditer(text)]
-    if b"<" in text:
-        spots += [match.start() for match in _MARK.finditer(text)]
-    return spots if len(text) < _LONGEST and _is_utf8(text) else [*spots, _EVERYWHERE]
+    """Where something stands that may be a reserved word, a blank text, or no text."""
+    return [start for start in _find(text) if not _HARMLESS(text, start)]
+
+
+def _twins(taken: list[Taken | None], text: bytes) -> list[int]:
+    """The pairs whose answers are the same, or may be: an escaped character is the same in capitals and without."""
+    same: Callable[[Any, Any], bool] = eq
+    if b"\\" in text and _has_forms(text):
+        one_form = text.isascii() and not (b"/" in text and b"\\/" in text) and not _LOW(text)
+        same = _differ_in_capitals if one_form else _may_be_same
+    return [at for at, each in enumerate(taken) if each and same(each[1][-2], each[1][-1])]
+
+
+def _has_forms(text: bytes) -> bool:
+    """Whether there are characters that may be written in several ways; where there are, they are near."""
+    return bool(_FORMS(text[:_LOOK]) or _FORMS(text))
+
+
+def _differ_in_capitals(good: Text, bad: Text) -> bool:
+    one, other = bytes(good), bytes(bad)
+    return len(one) == len(other) and one.lower() == other.lower()
+
+
+def _may_be_same(good: Text, bad: Text) -> bool:
+    """Whether two texts are the same, or part at a character that can be written in several ways."""
+    one, other = bytes(good), bytes(bad)
+    at = _parting(one, other)
+    escape = one.rfind(b"\\u", max(0, at - 5), at)
+    if escape >= 0:
+        return one[escape : escape + 6].lower() == other[escape : escape + 6].lower()
+    near = (one[at - 1 : at + 2], other[at - 1 : at + 2])
+    return one == other or any(form in each for each in near for form in (b"\\u", b"\\/"))
 
 
 def _is_utf8(text: bytes) -> bool:
@@ -446,13 +740,3 @@ def _is_utf8(text: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _remove(lines: list[bytes | None], spots: list[int]) -> None:
-    """Leave the lines in which there are spots to the exact way."""
-    made = [at for at, line in enumerate(lines) if line is not None]
-    ends = list(accumulate(len(lines[at] or b"") + 1 for at in made))
-    hit = {made[bisect_right(ends, spot)] for spot in spots if spot != _EVERYWHERE}
-    for at in made if _EVERYWHERE in spots else hit:
-        if _spots(lines[at] or b""):
-            lines[at] = None

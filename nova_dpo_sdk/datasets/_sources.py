@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeGuard, cast
 
 import msgspec
 
@@ -39,8 +39,6 @@ BUFFER = 1 << 17
 
 ROWS = 512
 """Rows handed on at once from a table or a collection."""
-
-T = TypeVar("T")
 
 Row: TypeAlias = Any
 """`bytes` or `msgspec.Raw` of one JSON value, or a mapping."""
@@ -178,14 +176,7 @@ class _Text:
     def read(self) -> bytes:
         return self._first(self._faultless(self._file.read))
 
-    def lines(self) -> list[Row]:
-        """Some whole lines, with their line ends."""
-        lines: list[Row] = self._faultless(self._file.readlines)
-        if lines:
-            lines[0] = self._first(lines[0])
-        return lines
-
-    def _faultless(self, read: Callable[[int], T]) -> T:
+    def _faultless(self, read: Callable[[int], bytes]) -> bytes:
         try:
             return read(BLOCK)
         except (OSError, EOFError, zlib.error, _zstd_error()) as error:
@@ -219,7 +210,9 @@ def _zstd_reader(raw: IO[bytes], path: Path) -> Any:
         return module.ZstdFile(raw)
     module = _optional("zstandard")
     if module is None:
-        raise DatasetError(f"{path} is compressed with zstd. Install `zstandard`, or decompress the file first.")
+        raise DatasetError(
+            f"{path} is compressed with zstd. Install `nova-dpo-sdk[zstd]`, or decompress the file first."
+        )
     return module.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
 
 
@@ -236,11 +229,18 @@ def _optional(name: str) -> Any:
 
 
 def _line_blocks(path: Path) -> Iterator[Block]:
+    first, parts = 1, [b""]
     with _Text(path) as text:
-        first = 1
-        while rows := text.lines():
-            yield Block(first, rows)
-            first += len(rows)
+        while data := text.read():
+            rows: list[Row] = data.split(b"\n")
+            parts.append(rows[0])
+            if len(rows) > 1:
+                rows[0] = b"".join(parts)
+                parts = [rows.pop()]
+                yield Block(first, rows)
+                first += len(rows)
+    if any(parts):
+        yield Block(first, [b"".join(parts)])
 
 
 # --- one JSON array, element by element -----------------------------------------------------------------------
@@ -396,7 +396,7 @@ def _batches(rows: Iterator[Any]) -> Iterator[Block]:
 def _parquet_rows(path: Path) -> Iterator[Any]:
     parquet = _optional("pyarrow.parquet")
     if parquet is None:
-        raise DatasetError(f"{path} is a Parquet file. Install `pyarrow` to read it, or export it as JSONL.")
+        raise DatasetError(f"{path} is a Parquet file. Install `nova-dpo-sdk[parquet]`, or export it as JSONL.")
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=ROWS):
