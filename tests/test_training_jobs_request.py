@@ -156,6 +156,8 @@ def test_botocore_finds_nothing_wrong_with_the_request():
     from botocore.validate import ParamValidator
 
     model = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateTrainingJob")
+    if "ModelPackageConfig" not in model.input_shape.members:
+        pytest.skip("this botocore does not know ModelPackageConfig; the extra `sagemaker` brings one that does")
     _, request = backend(model_package=PACKAGE, model_package_group=GROUP).render(recipe(), "0" * 64)
     assert not ParamValidator().validate(request, model.input_shape).has_errors()
 

@@ -26,7 +26,7 @@ def platform_of(uri: str) -> Platform | None:
 
 
 def _inferred(data: dict[str, Any]) -> Platform | None:
-    return platform_of(data["uri"])
+    return platform_of(data.get("uri", ""))
 
 
 class Checkpoint(Value, frozen=True):

@@ -28,10 +28,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_CHOICES = {"technique", "model", "tuning"}
+"""What defaults depend on. One is missing when it was refused; an older pydantic asks for the defaults even so."""
+
+
 def _published(name: str) -> Any:
     """A field whose default is the published recipe's, for the model and tuning chosen before it."""
 
     def default(data: dict[str, Any]) -> Any:
+        if not data.keys() >= _CHOICES:
+            return next(group[name].default for group in Catalog.packaged().widest.values() if name in group)
         return Catalog.packaged().default(data["technique"], data["model"], data["tuning"].kind, name)
 
     return Field(default_factory=default)
@@ -81,11 +87,13 @@ Tuning = LoRA | FullRank
 
 
 def _published_lora(data: dict[str, Any]) -> Tuning:
+    if not {"technique", "model"} <= data.keys():
+        return FullRank()
     return LoRA().completed(data["technique"], data["model"])
 
 
 def _at_the_end(data: dict[str, Any]) -> int:
-    steps: int = data["max_steps"]
+    steps: int = data.get("max_steps", 1)
     return steps
 
 
@@ -172,7 +180,7 @@ class Recipe(Value, frozen=True, validate_default=True):
     @field_validator("tuning")
     @classmethod
     def _tuning_completed(cls, tuning: Tuning, info: ValidationInfo) -> Tuning:
-        if not isinstance(tuning, LoRA) or "model" not in info.data:
+        if not isinstance(tuning, LoRA) or not {"technique", "model"} <= info.data.keys():
             return tuning
         complete = tuning.completed(info.data["technique"], info.data["model"])
         limits = _limits_of(cls, info.data["model"])
