@@ -178,7 +178,7 @@ def test_a_bad_day_on_training_jobs_is_said_in_its_own_words(shell):
     assert "another instance type" in " ".join(told.err.split())
     told = shell("demo", "--platform", "training-jobs", "--fault", "crash-loop", "--out", "out")
     assert told.code == 1
-    assert "No fault on training-jobs is called 'crash-loop'; there are capacity," in " ".join(told.err.split())
+    assert "No fault is called 'crash-loop'; there are capacity," in " ".join(told.err.split())
 
 
 @without_sdk

@@ -95,7 +95,7 @@ def day_of(name: str | None, seed: int, platform: Platform) -> Day | None:
         return None
     known = [*TRAINING_FAULTS] if platform is Platform.TRAINING_JOBS else [*JOB_FAULTS, *API_FAULTS, RANDOM]
     if name not in known:
-        raise ConfigurationError(f"No fault on {platform} is called {name!r}; there are {', '.join(known)}.")
+        raise ConfigurationError(f"No fault is called {name!r}; there are {', '.join(known)}.")
     return Day(name, seed, platform)
 
 
