@@ -91,9 +91,9 @@ def test_a_file_that_changes_meanwhile_is_not_sent(tmp_path: Path, nova: Any, cl
     class Restless(PreferenceDataset):
         """Its file changes between two looks."""
 
-        def check(self, **options: Any) -> Any:
+        def check_measured(self, measured: Any) -> Any:
             write(path, *good(101))
-            return super().check(**options)
+            return super().check_measured(measured)
 
     with pytest.raises(DatasetError, match="changed"):
         nova.upload(Restless(path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from nova_dpo_sdk.datasets import Dataset
@@ -22,6 +22,14 @@ D = TypeVar("D", bound=Dataset)
 _CHUNK = 1 << 20
 
 
+@dataclass(frozen=True)
+class _Bytes:
+    """How many bytes a file has, and their hash."""
+
+    size: int
+    sha256: str
+
+
 def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] | None = None) -> D:
     """Check a data set and send it at the same time; see `NovaClient.upload`.
 
@@ -35,39 +43,45 @@ def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] |
         output: The prefix that data sets are kept under.
         on_progress: Told how many bytes have newly arrived.
     """
-    aws.check_bucket(output)
-    if data.sources:
-        return replace(data, known=data.check())
-    size, sha256 = _measured(data)
-    uri = output.join("datasets", sha256, data.name)
-    with ThreadPoolExecutor(1, thread_name_prefix="nova-check") as pool:
-        # Two workers look at the file in processes of their own, so that this one is free to send.
-        checking = pool.submit(data.check, workers=2)
-
-        def told(count: int) -> None:
-            if checking.done():
-                checking.result()  # bad data stop the upload at once
-            if on_progress is not None:
-                on_progress(count)
-
-        def agreed() -> None:
-            _agree(checking, data, sha256)
-
-        aws.upload(data.path, uri, sha256=sha256, size=size, on_progress=told, may_finish=agreed)
-        return replace(data, sources=(aws.ranged(uri),), known=checking.result())
+    with ThreadPoolExecutor(2, thread_name_prefix="nova-check") as pool:
+        looking = pool.submit(aws.check_bucket, output)
+        if data.sources:
+            looking.result()
+            return replace(data, known=data.check())
+        measured = _measured(data)
+        # The check looks at the file in processes of its own, so that this one is free to send.
+        checking = pool.submit(data.check_measured, measured)
+        looking.result()
+        return _send(aws, data, output.join("datasets", measured.sha256, data.name), measured, checking, on_progress)
 
 
-def _measured(data: Dataset) -> tuple[int, str]:
+def _send(
+    aws: AWS,
+    data: D,
+    uri: S3Uri,
+    measured: _Bytes,
+    checking: Future[Report],
+    on_progress: Callable[[int], None] | None,
+) -> D:
+    def told(count: int) -> None:
+        if checking.done():
+            checking.result()  # bad data stop the upload at once
+        if on_progress is not None:
+            on_progress(count)
+
+    def agreed() -> None:
+        if checking.result().sha256 != measured.sha256:
+            raise DatasetError(f"{data.where} changed while it was read; write it to its end first, then upload it.")
+
+    aws.upload(data.path, uri, sha256=measured.sha256, size=measured.size, on_progress=told, may_finish=agreed)
+    return replace(data, sources=(aws.ranged(uri),), known=checking.result())
+
+
+def _measured(data: Dataset) -> _Bytes:
     """Bytes of a file, and their hash."""
     digest, size = hashlib.sha256(), 0
     with data.open() as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
             size += len(chunk)
-    return size, digest.hexdigest()
-
-
-def _agree(checking: Future[Report], data: Dataset, sha256: str) -> None:
-    """Wait for the check; refuse bad data, and data that changed meanwhile."""
-    if checking.result().sha256 != sha256:
-        raise DatasetError(f"{data.where} changed while it was read; write it to its end first, then upload it.")
+    return _Bytes(size, digest.hexdigest())

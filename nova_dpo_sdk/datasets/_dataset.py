@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.datasets._images import LocalImage
     from nova_dpo_sdk.datasets._profile import Profile
     from nova_dpo_sdk.datasets._report import Report
+    from nova_dpo_sdk.datasets._scan import Measured
     from nova_dpo_sdk.datasets._sources import SourceLike
     from nova_dpo_sdk.datasets._split import Split
 
@@ -225,14 +226,16 @@ class Dataset:
     def _order(self, max_details: int, rules: Mapping[str, str] | None) -> Order:
         return Order(self.path, self._explainer(), {**self.rules, **(rules or {})}, max_details)
 
-    def _scanned(self, order: Order, sink: Sink | None = None, workers: int | None = 1) -> Report:
+    def _scanned(
+        self, order: Order, sink: Sink | None = None, workers: int | None = 1, measured: Measured | None = None
+    ) -> Report:
         if self.sources:
             with RangedStream(self.sources) as ranges, io.BufferedReader(ranges) as stream:
                 return replace(named(scan(stream, order, sink), ranges.begins), path=self.where)
         with self.open() as stream:
             try:
                 count = processes(stream, workers)
-                return scan(stream, order, sink) if count == 1 else scan_in_parts(stream, order, count)
+                return scan(stream, order, sink) if count == 1 else scan_in_parts(stream, order, count, measured)
             except OSError as error:
                 raise DatasetError(f"{self.path} could not be read to its end: {error}.") from error
 
@@ -244,11 +247,26 @@ class Dataset:
         Raises:
             DatasetError: There is at least one error; carries a finding for every rule that is broken.
         """
-        report = self.report(max_details=max_details, rules=rules, workers=workers)
+        return self._good(self.report(max_details=max_details, rules=rules, workers=workers))
+
+    def _good(self, report: Report) -> Report:
         if report.errors:
             message = f"{self.where}: {report.bad:,} of {report.records:,} records are bad ({report.errors:,} errors)."
             raise DatasetError(message, [finding for finding in report.findings() if finding.is_error])
         return report
+
+    def check_measured(self, measured: Measured) -> Report:
+        """The same as `check`, in processes of their own, of a file that was hashed already.
+
+        Args:
+            measured: How many bytes the file has, and their hash; believed.
+
+        Raises:
+            DatasetError: There is at least one error, or the file cannot be read.
+        """
+        if self.known is not None:
+            return self._good(self.known)
+        return self._good(self._scanned(self._order(1000, None), workers=2, measured=measured))
 
     def _explainer(self) -> Explainer:
         raise NotImplementedError

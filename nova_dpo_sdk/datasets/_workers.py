@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
 
     from nova_dpo_sdk.datasets._report import Report
+    from nova_dpo_sdk.datasets._scan import Measured
 
 WORTH_TWO = 90_000_000
 """Bytes of a file from which two processes are faster than one."""
 
 _CHUNK = 1 << 20
+_BEHIND = 10
+"""Nice value of processes that work beside something more urgent."""
 
 
 def processes(stream: BinaryIO, asked: int | None) -> int:
@@ -49,13 +52,15 @@ def processes(stream: BinaryIO, asked: int | None) -> int:
     return max(1, min(asked, size // _CHUNK))
 
 
-def scan_in_parts(stream: BinaryIO, order: Order, workers: int) -> Report:
+def scan_in_parts(stream: BinaryIO, order: Order, workers: int, measured: Measured | None = None) -> Report:
     """Look at a plain file with several processes.
 
     Args:
         stream: The open file; its bytes are hashed here while the others look at them.
         order: What is to be looked at, and how.
         workers: How many processes.
+        measured: Bytes and hash, when these are known already; the file is not hashed again then, and the processes
+            step back behind this one, which has other things to do.
 
     Raises:
         DatasetError: The file changed while it was read, or a process ended without an answer.
@@ -65,7 +70,10 @@ def scan_in_parts(stream: BinaryIO, order: Order, workers: int) -> Report:
     with ExitStack() as stack:
         tasks = [_Task(order, start, end) for start, end in zip(starts, [*starts[1:], before[0]], strict=True)]
         running = [stack.enter_context(_Worker(task)) for task in tasks]
-        measured = _Measured.of(stream)
+        if measured is not None:
+            for worker in running:
+                worker.step_back()
+        measured = measured or _Measured.of(stream)
         ledger = Ledger(order)
         for worker in running:
             ledger.merge(worker.part(), worker.task.start)
@@ -153,6 +161,11 @@ class _Worker:
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+    def step_back(self) -> None:
+        """Let others go first."""
+        with suppress(OSError, AttributeError):  # not every system has priorities, or lets them be changed
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, _BEHIND)
 
     def part(self) -> Part:
         """Wait for the answer."""
