@@ -15,7 +15,7 @@ from nova_dpo_sdk.aws._logs import LogEvent, LogGroup
 from nova_dpo_sdk.aws._ranged import RangedObject
 from nova_dpo_sdk.aws._s3 import READ_LIMIT, ObjectStore, S3Uri, StoredObject
 from nova_dpo_sdk.aws._token import Token
-from nova_dpo_sdk.aws._upload import CONTENT_TYPE, PART, Upload
+from nova_dpo_sdk.aws._upload import CONTENT_TYPE, PART, Measured, Upload, measure
 from nova_dpo_sdk.errors import AccessDeniedError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -33,10 +33,12 @@ __all__ = [
     "InstanceGroup",
     "LogEvent",
     "LogGroup",
+    "Measured",
     "RangedObject",
     "S3Uri",
     "StoredObject",
     "Token",
+    "measure",
 ]
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
@@ -142,6 +144,8 @@ class AWS:
             connect_timeout=10,
             read_timeout=60,
             retries={"mode": "standard", "total_max_attempts": self._max_attempts},
+            # What is sent to S3 carries its SHA-256 in a signed header; signing the body would hash it once more.
+            s3={"payload_signing_enabled": False},
             user_agent_extra=f"nova-dpo-sdk/{__version__}",
         )
         session = cast("Any", self._opened())
@@ -267,6 +271,7 @@ class AWS:
         on_progress: Callable[[int], None] | None = None,
         content_type: str = CONTENT_TYPE,
         may_finish: Callable[[], None] | None = None,
+        measured: Measured | None = None,
     ) -> bool:
         """Send a file to a key, unless the same bytes lie there.
 
@@ -281,6 +286,7 @@ class AWS:
             on_progress: Told how many bytes have newly arrived, from this thread; adds up to `size`.
             content_type: Their media type.
             may_finish: Asked before the object comes to be; what it raises is raised, and nothing is left.
+            measured: What `measure` said of the file, to save hashing it once more.
 
         Returns:
             True when it was sent, False when the same bytes were there.
@@ -289,7 +295,7 @@ class AWS:
             DatasetError: The file cannot be read, or changed since it was checked; nothing is left under the key.
             AWSError: S3 refused or failed; nothing is left under the key.
         """
-        options: Any = {"content_type": content_type, "may_finish": may_finish}
+        options: Any = {"content_type": content_type, "may_finish": may_finish, "measured": measured}
         if may_finish is not None:
             options["single_put"] = PART  # what can be held back goes in parts, so that it need not wait to begin
         return Upload(self._store(), path, uri, sha256, size, on_progress, **options).send()

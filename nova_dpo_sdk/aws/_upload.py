@@ -38,6 +38,43 @@ _DAMAGE_RETRY = RetryPolicy(attempts=3)
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What a file's bytes come to.
+
+    Attributes:
+        size: How many there are.
+        sha256: Hash of all of them, in hex.
+        part_size: Bytes in a part.
+        parts: Hash of each part, as S3 writes it.
+    """
+
+    size: int
+    sha256: str
+    part_size: int
+    parts: tuple[str, ...]
+
+
+def measure(file: BinaryIO, size: int) -> Measured:
+    """Hash a file whole and in parts, in about the time that one of the two takes.
+
+    Args:
+        file: Read from where it stands to its end.
+        size: How many bytes it is thought to have; only the size of the parts is made of it.
+    """
+    part_size = _part_size(PART, size)
+    whole, read, parts = hashlib.sha256(), 0, list[str]()
+    with ThreadPoolExecutor(2, thread_name_prefix="nova-hash") as pool:
+        coming = pool.submit(_read_full, file, part_size)
+        while data := coming.result():
+            coming = pool.submit(_read_full, file, part_size)
+            part = pool.submit(_sha256, data)
+            whole.update(data)
+            read += len(data)
+            parts.append(part.result())
+    return Measured(read, whole.hexdigest(), part_size, tuple(parts))
+
+
+@dataclass(frozen=True)
 class _Begun:
     """An upload in parts that S3 knows of.
 
@@ -69,6 +106,7 @@ class Upload:
         single_put: Largest size in bytes that goes in one request.
         content_type: Media type of the bytes.
         may_finish: Asked when all parts are there; the object comes to be only when it returns, not when it raises.
+        measured: What the parts must hash to, if that is known; then the file is not hashed whole again.
     """
 
     store: ObjectStore
@@ -81,6 +119,7 @@ class Upload:
     single_put: int = SINGLE_PUT
     content_type: str = CONTENT_TYPE
     may_finish: Callable[[], None] | None = None
+    measured: Measured | None = None
     _told: int = field(default=0, init=False, repr=False)
 
     def send(self) -> bool:
@@ -217,8 +256,8 @@ class Upload:
         # Leaving the pool waits for the parts on their way, so none arrives after an abort.
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="nova-upload") as pool:
             on_their_way: set[Future[dict[str, Any]]] = set()
-            size = max(self.part_size, -(-self.size // _MOST_PARTS))
-            for number, data in enumerate(self._checked(file, size), start=1):
+            pieces = self._counted(file, self.measured.part_size) if self.measured else self._checked(file, self._part)
+            for number, data in enumerate(pieces, start=1):
                 if len(on_their_way) == WORKERS:
                     done, on_their_way = wait(on_their_way, return_when=FIRST_COMPLETED)
                     sent += self._landed(done)
@@ -234,8 +273,14 @@ class Upload:
         self._arrived(sum(part["Size"] for part in landed))
         return landed
 
+    @property
+    def _part(self) -> int:
+        return _part_size(self.part_size, self.size)
+
     def _send_part(self, begun: _Begun, number: int, data: bytes) -> dict[str, Any]:
         checksum = _checksum(data)
+        if self.measured is not None and self.measured.parts[number - 1] != checksum["ChecksumSHA256"]:
+            raise self._changed()
         held = begun.parts.get(number)
         if held is not None and _is_same(held, data, checksum["ChecksumSHA256"]):
             etag = held["ETag"]
@@ -269,13 +314,26 @@ class Upload:
                 break
             yield data
         if read != self.size or file.read(1) or digest.hexdigest() != self.sha256:
-            raise DatasetError(
-                f"{self.path} changed since it was checked: its bytes are no longer those with SHA-256 "
-                f"{self.sha256[:12]}… and {self.size:,} bytes. Nothing was left at {self.uri}. "
-                "Make a new plan from the file as it is now."
-            )
+            raise self._changed()
         if data:
             yield data
+
+    def _counted(self, file: BinaryIO, size: int) -> Iterator[bytes]:
+        """The file's bytes in pieces of `size`, which are held against their own hashes later."""
+        left = self.size
+        while left:
+            data = _read_full(file, min(size, left))
+            left -= len(data)
+            if not data or (not left and file.read(1)):
+                raise self._changed()
+            yield data
+
+    def _changed(self) -> DatasetError:
+        return DatasetError(
+            f"{self.path} changed since it was checked: its bytes are no longer those with SHA-256 "
+            f"{self.sha256[:12]}… and {self.size:,} bytes. Nothing was left at {self.uri}. "
+            "Make a new plan from the file as it is now."
+        )
 
     def _properties(self) -> dict[str, Any]:
         return {
@@ -309,8 +367,13 @@ def _read_full(file: BinaryIO, size: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+def _part_size(least: int, size: int) -> int:
+    return max(least, -(-size // _MOST_PARTS))
+
+
+def _sha256(data: bytes) -> str:
+    return b64encode(hashlib.sha256(data).digest()).decode()
+
+
 def _checksum(data: bytes) -> dict[str, str]:
-    return {
-        "ChecksumAlgorithm": "SHA256",
-        "ChecksumSHA256": b64encode(hashlib.sha256(data).digest()).decode(),
-    }
+    return {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _sha256(data)}

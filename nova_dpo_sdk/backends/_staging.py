@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from nova_dpo_sdk.aws import measure
 from nova_dpo_sdk.datasets import Dataset
 from nova_dpo_sdk.errors import DatasetError
 
@@ -14,20 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from nova_dpo_sdk.aws import AWS, S3Uri
+    from nova_dpo_sdk.aws import AWS, Measured, S3Uri
     from nova_dpo_sdk.datasets import Report
 
 D = TypeVar("D", bound=Dataset)
-
-_CHUNK = 1 << 20
-
-
-@dataclass(frozen=True)
-class _Bytes:
-    """How many bytes a file has, and their hash."""
-
-    size: int
-    sha256: str
 
 
 def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] | None = None) -> D:
@@ -59,7 +50,7 @@ def _send(
     aws: AWS,
     data: D,
     uri: S3Uri,
-    measured: _Bytes,
+    measured: Measured,
     checking: Future[Report],
     on_progress: Callable[[int], None] | None,
 ) -> D:
@@ -73,15 +64,18 @@ def _send(
         if checking.result().sha256 != measured.sha256:
             raise DatasetError(f"{data.where} changed while it was read; write it to its end first, then upload it.")
 
-    aws.upload(data.path, uri, sha256=measured.sha256, size=measured.size, on_progress=told, may_finish=agreed)
+    aws.upload(
+        data.path,
+        uri,
+        sha256=measured.sha256,
+        size=measured.size,
+        on_progress=told,
+        may_finish=agreed,
+        measured=measured,
+    )
     return replace(data, sources=(aws.ranged(uri),), known=checking.result())
 
 
-def _measured(data: Dataset) -> _Bytes:
-    """Bytes of a file, and their hash."""
-    digest, size = hashlib.sha256(), 0
+def _measured(data: Dataset) -> Measured:
     with data.open() as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return _Bytes(size, digest.hexdigest())
+        return measure(file, os.fstat(file.fileno()).st_size)
