@@ -28,7 +28,7 @@ SINGLE_PUT = 64 * MIB
 PART = 16 * MIB
 """Size of a part in bytes; larger only where S3's limit of 10,000 parts asks for it."""
 WORKERS = 4
-"""Parts on their way at once. Memory: one part more than this."""
+"""Parts on their way at once. Memory: two parts more than this."""
 
 CONTENT_TYPE = "application/jsonl"
 
@@ -258,10 +258,11 @@ class Upload:
             on_their_way: set[Future[dict[str, Any]]] = set()
             pieces = self._counted(file, self.measured.part_size) if self.measured else self._checked(file, self._part)
             for number, data in enumerate(pieces, start=1):
-                if len(on_their_way) == WORKERS:
+                checksum = self._verified(number, data)  # here, while the others are sending
+                if len(on_their_way) > WORKERS:  # one waits for its turn, so that no connection idles
                     done, on_their_way = wait(on_their_way, return_when=FIRST_COMPLETED)
                     sent += self._landed(done)
-                on_their_way.add(pool.submit(self._send_part, begun, number, data))
+                on_their_way.add(pool.submit(self._send_part, begun, number, data, checksum))
             sent += self._landed(on_their_way)
         return sorted(
             ({key: part[key] for key in ("PartNumber", "ETag", "ChecksumSHA256")} for part in sent),
@@ -277,10 +278,13 @@ class Upload:
     def _part(self) -> int:
         return _part_size(self.part_size, self.size)
 
-    def _send_part(self, begun: _Begun, number: int, data: bytes) -> dict[str, Any]:
+    def _verified(self, number: int, data: bytes) -> dict[str, str]:
         checksum = _checksum(data)
         if self.measured is not None and self.measured.parts[number - 1] != checksum["ChecksumSHA256"]:
             raise self._changed()
+        return checksum
+
+    def _send_part(self, begun: _Begun, number: int, data: bytes, checksum: Mapping[str, str]) -> dict[str, Any]:
         held = begun.parts.get(number)
         if held is not None and _is_same(held, data, checksum["ChecksumSHA256"]):
             etag = held["ETag"]

@@ -35,14 +35,14 @@ def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] |
         on_progress: Told how many bytes have newly arrived.
     """
     with ThreadPoolExecutor(2, thread_name_prefix="nova-check") as pool:
-        looking = pool.submit(aws.check_bucket, output)
         if data.sources:
-            looking.result()
+            aws.check_bucket(output)
             return replace(data, known=data.check())
-        measured = _measured(data)
+        hashing = pool.submit(_measured, data)
+        aws.check_bucket(output)
+        measured = hashing.result()
         # The check looks at the file in processes of its own, so that this one is free to send.
         checking = pool.submit(data.check_measured, measured)
-        looking.result()
         return _send(aws, data, output.join("datasets", measured.sha256, data.name), measured, checking, on_progress)
 
 
