@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.backends import JobRef, JobStatus
 from nova_dpo_sdk.cli._out import in_shell_words, plural, say, wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
     from datetime import datetime
-
-    from rich.console import Console
-    from rich.table import Table
 
     from nova_dpo_sdk._time import Clock
     from nova_dpo_sdk.backends import JobSnapshot, ReplicaSnapshot
@@ -49,8 +47,11 @@ _ORDER = (
 )
 """What needs somebody comes first."""
 _WIDEST = 120
-_FRAME = 3
-"""Lines of the screen that are no rows."""
+_NAME = 40
+"""Longest name of a job."""
+_OTHERS = 33
+"""Columns of everything but the name."""
+_HANGING: Any = {"initial_indent": "    ", "subsequent_indent": " " * 10}
 
 
 class Board:
@@ -116,59 +117,67 @@ def _write(news: Iterable[JobSnapshot], board: Board) -> None:
 def _move(news: Iterable[JobSnapshot], board: Board) -> None:
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     real = Console(highlight=False)
     console = Console(highlight=False, width=min(_WIDEST, real.width))
 
-    def picture() -> Table:
-        return table(board, console)
+    def picture() -> Text:
+        shown = rows(board, console.width, console.height - 1)
+        return Text("\n").join(Text(text, style=style, no_wrap=True, overflow="crop") for text, style in shown)
 
     with Live(get_renderable=picture, console=console, refresh_per_second=4, vertical_overflow="crop"):
         for snapshot in news:
             board.put(snapshot)
 
 
-def table(board: Board, console: Console) -> Table:
-    """The table as it is now, no higher than the screen."""
-    from rich.table import Table
-    from rich.text import Text
+def rows(board: Board, columns: int, lines: int) -> list[tuple[str, str]]:
+    """The table as it is now: each line with its style, no wider and no higher than the screen.
 
+    Args:
+        board: What was seen.
+        columns: Width of the screen.
+        lines: Height of the screen.
+    """
     jobs = board.sorted()
-    made = Table(
-        box=None, padding=(0, 2, 0, 0), expand=True, caption=board.counts(), caption_justify="left", show_edge=False
-    )
-    made.add_column("job", header_style="bold", no_wrap=True, overflow="ellipsis", max_width=30)
-    made.add_column("status", header_style="bold", no_wrap=True)
-    made.add_column("for", header_style="bold", no_wrap=True, justify="right")
-    made.add_column("restarts", header_style="bold", no_wrap=True, justify="right")
-    made.add_column("why, and what to do", header_style="bold", ratio=1)
-    room = max(1, console.height - _FRAME)
-    shown = 0
-    for each in jobs:
-        rows = list(_rows(each, board.now(), alone=len(jobs) == 1))
-        if shown + len(rows) > room:
-            made.add_row(f"... {len(jobs) - shown} more", "", "", "", "")
+    name = min(_NAME, columns - _OTHERS)
+    shown = [(f"{'job':<{name}}  {'status':<13}  {'for':>6}  restarts", "bold")]
+    room = max(1, lines - 2)
+    full = sum(len(_entry(each, board.now(), columns, name, full=True, alone=len(jobs) == 1)) for each in jobs) <= room
+    for told, each in enumerate(jobs):
+        entry = _entry(each, board.now(), columns, name, full=full, alone=len(jobs) == 1)
+        if len(shown) - 1 + len(entry) > room - (told + 1 < len(jobs)):
+            shown.append((f"... {len(jobs) - told:,} more", "dim"))
             break
-        for cells, style in rows:
-            made.add_row(*(Text(cell, style=style) for cell in cells))
-        shown += len(rows)
-    return made
+        shown += entry
+    return [*shown, (_cut(board.counts(), columns), "dim")]
 
 
-def _rows(each: JobSnapshot, now: datetime, *, alone: bool) -> Iterator[tuple[Sequence[str], str]]:
+def _entry(
+    each: JobSnapshot, now: datetime, columns: int, name: int, *, full: bool, alone: bool
+) -> list[tuple[str, str]]:
     restarts = str(each.restarts) if each.restarts else ""
-    why = " ".join(_because(each))
-    yield (
-        (JobRef.parse(each.ref).name, str(each.status), age(each.since, now), restarts, why),
-        _STYLES.get(each.status, ""),
-    )
-    for replica in each.replicas if alone else ():
-        yield _of_replica(replica), "dim"
+    job = _cut(JobRef.parse(each.ref).name, name)
+    first = f"{job:<{name}}  {each.status!s:<13}  {age(each.since, now):>6}  {restarts:>8}"
+    entry = [(first.rstrip(), _STYLES.get(each.status, ""))]
+    if full:
+        why = _because(each)
+        entry += [(_cut(f"    {text}", columns), "") for text in why[:1]]
+        entry += [(line, "dim") for text in why[1:] for line in textwrap.wrap(text, columns - 6, **_HANGING)]
+    if alone:
+        entry += [(_cut(_of_replica(replica, name), columns), "dim") for replica in each.replicas]
+    return entry
 
 
-def _of_replica(replica: ReplicaSnapshot) -> tuple[str, ...]:
+def _of_replica(replica: ReplicaSnapshot, name: int) -> str:
     restarts = str(replica.restarts) if replica.restarts else ""
-    return f"  {replica.name}", replica.phase.lower(), "", restarts, replica.reason or replica.node
+    where = replica.reason or replica.node
+    return f"  {_cut(replica.name, name - 2):<{name - 2}}  {replica.phase.lower():<13}  {'':>6}  {restarts:>8}  {where}"
+
+
+def _cut(text: str, columns: int) -> str:
+    line = " ".join(text.split()) if not text.startswith(" ") else text.replace("\n", " ")
+    return line if len(line) <= columns else f"{line[: columns - 1]}…"
 
 
 def _because(snapshot: JobSnapshot) -> list[str]:
