@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk._time import ticks
-from nova_dpo_sdk.backends import Backend, Deletes, JobRef, JobSnapshot, JobStatus, LogWish, replica_html
+from nova_dpo_sdk.backends import Backend, Deletes, JobRef, JobSnapshot, JobStatus, LogWish
 from nova_dpo_sdk.backends._metrics import read_metrics
 from nova_dpo_sdk.catalog import NovaModel, Platform, Technique, TuningKind
 from nova_dpo_sdk.errors import (
@@ -124,12 +124,11 @@ class Job:
         return f"Job({self.ref!r}{seen})"
 
     def _repr_html_(self) -> str:
-        seen = self._last.summary if self._last else "not looked at yet: job.status()"
-        return (
-            f"<table><tr><th>job</th><td><code>{html.escape(self.ref)}</code></td></tr>"
-            f"<tr><th>last seen</th><td>{html.escape(seen)}</td></tr></table>"
-            f"{replica_html(self._last.replicas) if self._last else ''}"
-        )
+        from nova_dpo_sdk.backends._snapshots import snapshot_html
+
+        if self._last is None:
+            return f"<p><code>{html.escape(self.ref)}</code>: not looked at yet; <code>job.status()</code> looks.</p>"
+        return snapshot_html(self._last, [("job", self.ref)])
 
     def status(self) -> JobSnapshot:
         """Look at the job once.

@@ -8,8 +8,6 @@ from nova_dpo_sdk.backends._contract import (
     JobStatus,
     LogWish,
     ReplicaSnapshot,
-    replica_html,
-    replica_table,
 )
 from nova_dpo_sdk.backends._logs import LogLine, LogLines
 from nova_dpo_sdk.backends._metrics import MetricRow, Metrics
@@ -41,6 +39,4 @@ __all__ = [
     "draft",
     "job_name",
     "progress_bar",
-    "replica_html",
-    "replica_table",
 ]

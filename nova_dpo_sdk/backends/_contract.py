@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -131,36 +130,14 @@ class JobSnapshot:
         return f"{self.status}{f' ({why})' if why else ''}.{step}"
 
     def __str__(self) -> str:
-        return "\n".join([self.summary, *replica_table(self.replicas)])
+        from nova_dpo_sdk.backends._snapshots import snapshot_lines
+
+        return "\n".join(snapshot_lines(self))
 
     def _repr_html_(self) -> str:
-        return f"<p>{html.escape(self.summary)}</p>{replica_html(self.replicas)}"
+        from nova_dpo_sdk.backends._snapshots import snapshot_html
 
-
-_COLUMNS = ("replica", "phase", "restarts", "node", "why")
-_WHY = 60
-
-
-def _cells(replica: ReplicaSnapshot) -> tuple[str, ...]:
-    why = ": ".join(part for part in (replica.reason, replica.message) if part).replace("\n", " ")
-    shown = why if len(why) <= _WHY else f"{why[: _WHY - 1]}…"
-    return replica.name, replica.phase, str(replica.restarts), replica.node or "-", shown
-
-
-def replica_table(replicas: tuple[ReplicaSnapshot, ...]) -> list[str]:
-    """Every replica in a line of its own, below a line of headings; nothing when there are none."""
-    rows = [_COLUMNS, *map(_cells, replicas)] if replicas else []
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-
-
-def replica_html(replicas: tuple[ReplicaSnapshot, ...]) -> str:
-    """The same for a notebook, escaped."""
-    if not replicas:
-        return ""
-    head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
-    rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(each)) for each in replicas)
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+        return snapshot_html(self)
 
 
 _REF = re.compile(r"(?P<platform>[a-z-]+)://(?P<region>[a-z0-9-]+)/(?P<path>[^\s?#]+)\Z")

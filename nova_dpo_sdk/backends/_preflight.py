@@ -82,14 +82,21 @@ class Preflight:
         return "\n".join([*rows, *findings_text(self.findings), f"{self.name}: {verdict}; nothing was sent."])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(check.state)}</th><td>{html.escape(check.question)}</td>"
-            f"<td>{html.escape(check.answer)}"
-            + "".join(f"<br><b>{html.escape(f.message)}</b> {html.escape(f.fix)}" for f in check.findings)
-            + "</td></tr>"
-            for check in self.checks
-        )
-        return f"<table>{rows}</table>"
+        verdict = "Ready to submit." if self.ok else "Cannot be submitted."
+        return f"<table>{''.join(map(_html_row, self.checks))}</table><p>{verdict} Nothing was sent.</p>"
+
+
+_MOOD = {"ok": "good", "warning": "trouble", "error": "bad"}
+
+
+def _html_row(check: Check) -> str:
+    from nova_dpo_sdk.backends._snapshots import COLOURS, LEFT
+
+    colour = COLOURS[_MOOD.get(check.state, "")]
+    told = "".join(f"<br>{html.escape(each.message)} {html.escape(each.fix)}" for each in check.findings)
+    answer = html.escape(check.answer)
+    cells = (f"<b style='color:{colour}'>{check.state}</b>", html.escape(check.question), f"{answer}{told}")
+    return "<tr>" + "".join(f"<td style='{LEFT}'>{cell}</td>" for cell in cells) + "</tr>"
 
 
 _STATE = 9
@@ -148,9 +155,16 @@ def unknown(question: str, error: Exception, *, severity: Severity = Severity.NO
         code=f"{question.replace(' ', '-')}-unknown",
         severity=severity,
         where=question,
-        message=f"This cannot be told in advance: {error}",
+        message=f"This cannot be told in advance: {_short(error)}",
     )
     return Check(question, "may not be asked", (finding,))
+
+
+def _short(error: Exception) -> str:
+    """Without what a note need not say: whose right it is, and in which words it was refused."""
+    if isinstance(error, ClusterError) and error.status == 403:
+        return f"this identity may not {error.verb} {error.target}."
+    return str(error)
 
 
 def not_asked(question: str, because: str) -> Check:

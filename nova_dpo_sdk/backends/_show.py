@@ -6,6 +6,7 @@ import html
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk.backends._snapshots import LEFT
 from nova_dpo_sdk.catalog import SERVERLESS, Platform
 from nova_dpo_sdk.errors import Finding, Severity
 
@@ -124,14 +125,15 @@ def verdict(plan: Plan) -> str:
 def plan_html(plan: Plan) -> str:
     """A plan's head and findings as an escaped HTML table."""
     head = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(line[:11].strip())}</th><td>{html.escape(line[11:])}</td></tr>"
+        f"<tr><th style='{LEFT}'>{html.escape(line[:11].strip())}</th>"
+        f"<td style='{LEFT}'>{html.escape(line[11:])}</td></tr>"
         for text in plan_head(plan)
         for line in text.splitlines()
     )
     found = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(str(each.severity))}</th>"
-        f"<td><code>{html.escape(each.code)}</code> {html.escape(each.where)}: {html.escape(each.message)} "
-        f"{html.escape(each.fix)}</td></tr>"
+        f"<tr><th style='{LEFT}'>{html.escape(str(each.severity))}</th>"
+        f"<td style='{LEFT}'><code>{html.escape(each.code)}</code> {html.escape(each.where)}: "
+        f"{html.escape(each.message)} {html.escape(each.fix)}</td></tr>"
         for each in plan.findings
     )
     return f"<table>{head}{found}</table><p>{html.escape(verdict(plan))}</p>"
