@@ -59,7 +59,7 @@ def _uri(path: Path | str) -> str:
     """A URI for a file: relative as it was named, `file:` where it begins at a drive, as it is in S3."""
     if not isinstance(path, Path):
         return quote(path, safe="/:") if "://" in path else quote(path)
-    return path.as_uri() if path.drive else quote(path.as_posix())
+    return path.as_uri() if path.drive and path.is_absolute() else quote(path.as_posix())
 
 
 def _rule(code: str) -> dict[str, Any]:
