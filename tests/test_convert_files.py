@@ -10,6 +10,7 @@ import pytest
 from convert_support import pair, read_lines, write_lines
 
 from nova_dpo_sdk.datasets._convert import Conversion, convert_chats, convert_preferences
+from nova_dpo_sdk.datasets._sources import open_source
 from nova_dpo_sdk.errors import DatasetError
 
 GOOD = {"prompt": "Q", "chosen": "A", "rejected": "B"}
@@ -141,3 +142,24 @@ def test_a_conversion_says_what_was_done(tmp_path):
     assert shown.startswith("3 records read as prompt-chosen-rejected, 2 written")
     assert "dropped       1  equal-pair" in shown
     assert "mended        1  null-field" in shown
+
+
+def test_a_device_is_never_replaced_by_the_new_file(tmp_path):
+    device = tmp_path / "device"
+    os.mkfifo(device)
+    with pytest.raises(DatasetError, match="never replaced"):
+        convert_preferences([{"prompt": "Q", "chosen": "A", "rejected": "B"}], device)
+    assert device.is_fifo()
+
+
+def test_a_source_that_grows_while_it_is_read_is_refused(tmp_path):
+    line = b'{"prompt":"Q","chosen":"A","rejected":"B"}\n'
+    source, to = tmp_path / "source.jsonl", tmp_path / "made.jsonl"
+    source.write_bytes(line * 5000)
+    blocks = open_source(source).blocks()
+    assert next(blocks).rows
+    with source.open("ab") as file:
+        file.write(line)
+    with pytest.raises(DatasetError, match="changed while it was read"):
+        list(blocks)
+    assert not to.exists()

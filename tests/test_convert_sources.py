@@ -63,8 +63,18 @@ def test_zstd_is_read(tmp_path):
 
 def test_zstd_that_breaks_off_is_named(tmp_path):
     zstandard = pytest.importorskip("zstandard")
-    with pytest.raises(DatasetError, match="cannot be read to its end"):
+    with pytest.raises(DatasetError, match="cannot be unpacked to its end"):
         convert(tmp_path, saved(tmp_path, zstandard.compress(LINE * 5000)[:-8] + b"\xff" * 40))
+
+
+def test_zstd_that_is_cut_off_is_not_taken_for_a_whole_file(tmp_path):
+    zstandard = pytest.importorskip("zstandard")
+    lines = b"".join(LINE.replace(b"Q", b"Q%d" % n, 1) + b"\n" for n in range(20_000))
+    packed = zstandard.compress(lines)
+    for end in (len(packed) // 2, len(packed) - 1, 9):
+        with pytest.raises(DatasetError, match="ends inside a frame"):
+            convert(tmp_path, saved(tmp_path, packed[:end]))
+    assert convert(tmp_path, saved(tmp_path, packed + packed))[0].read == 40_000
 
 
 def test_zstd_without_a_reader_says_what_to_install(tmp_path, monkeypatch):
@@ -188,8 +198,8 @@ def test_a_deep_element_of_an_array_is_dropped_alone(tmp_path):
         (b"[" + LINE + b"]\n[" + LINE + b"]", "goes on after the array"),
         (b"[" + LINE + b"}]", "stray bracket"),
         (LINE.decode().encode("utf-16"), "is UTF-16"),
-        (gzip.compress(LINE * 1000)[:-9], "cannot be read to its end"),
-        (b"\x1f\x8b\x08 and no more", "cannot be read to its end"),
+        (gzip.compress(LINE * 1000)[:-9], "cannot be unpacked to its end"),
+        (b"\x1f\x8b\x08 and no more", "cannot be unpacked to its end"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, data, says):

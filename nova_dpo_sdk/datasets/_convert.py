@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
+from nova_dpo_sdk.datasets._files import refuse_same
 from nova_dpo_sdk.datasets._lanes import FastLane
 from nova_dpo_sdk.datasets._layouts import BY_NAME, LAYOUTS, Layout, Record, detect
 from nova_dpo_sdk.datasets._local_images import place_local
@@ -226,7 +227,7 @@ def _convert(
 ) -> ConversionResult:
     target = Path(os.fspath(to))
     opened = open_source(source)
-    _refuse_overwriting(opened, target)
+    refuse_same(opened.path, target)
     layout, opened = (_named(name), opened) if name is not None else _detected(opened)
     if kind == "preference" and layout.kind == "chat":
         raise DatasetError(
@@ -465,13 +466,6 @@ def _unreadable(source: Source, rows: list[tuple[int, Row]]) -> str:
 
 
 # --- the file ---------------------------------------------------------------------------------------------------
-
-
-def _refuse_overwriting(source: Source, target: Path) -> None:
-    if source.path is not None and target.exists() and target.samefile(source.path):
-        raise DatasetError(f"{target} is the source itself. Pass another name for the converted file.")
-    if target.is_dir():
-        raise DatasetError(f"{target} is a directory. Pass the name of a file in it.")
 
 
 class _NewFile:

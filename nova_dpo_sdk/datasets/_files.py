@@ -72,11 +72,13 @@ def refuse_same(source: Path | None, *targets: Path) -> None:
     """Refuse to write over what is being read, or two files over each other.
 
     Raises:
-        DatasetError: Two of the paths are the same file, or a target is a directory.
+        DatasetError: Two of the paths are the same file, or a target is something else than a file.
     """
     for target in targets:
         if target.is_dir():
             raise DatasetError(f"{target} is a directory; name a file in it.")
+        if target.exists() and not target.is_file():
+            raise DatasetError(f"{target} is a device, a pipe or a socket, which is never replaced; name a file.")
         if source is not None and target.exists() and source.exists() and target.samefile(source):
             raise DatasetError(f"{target} is the source itself. Pass another name.")
     if len({Path(os.path.abspath(target)) for target in targets}) < len(targets):  # noqa: PTH100 - need not exist

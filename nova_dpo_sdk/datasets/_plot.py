@@ -57,7 +57,9 @@ def _tokens(axis: Any, profile: Profile, advice: Advice | None) -> None:
     if value is not None and value <= 3 * top:
         top = max(top, value * 1.06)
     _bars(axis, tokens, (0, top), _BLUE)
-    _style(axis, "Length of a record", "estimated tokens: prompt and the longer answer (bytes of text / 4)")
+    counted = "prompt and the longer answer" if profile.kind == "preference" else "the whole conversation"
+    _style(axis, "Length of a record", f"estimated tokens: {counted} (bytes of text / 4)")
+    axis.margins(y=0.3)  # room for what the lines say
     _mark(axis, tokens.median, f"median {tokens.median:,}", _INK, 0.96)
     _mark(axis, tokens.quantile(0.99), f"99 % ≤ {tokens.quantile(0.99):,}", _PALE, 0.84)
     if value is not None and value <= top:
@@ -81,8 +83,8 @@ def _lengths(axis: Any, profile: Profile) -> None:
     axis.set_ylim(0, 102)
     axis.yaxis.set_major_formatter(_as_percent)
     axis.xaxis.set_major_formatter(_as_number)
-    axis.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="lower right")
-    _style(axis, "Records at most so long", "characters (logarithmic)", records=False)
+    axis.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="upper left")
+    _style(axis, "Share of records up to a length", "characters (logarithmic)", records=False)
 
 
 def _bottom_left(axis: Any, profile: Profile) -> None:
@@ -139,7 +141,7 @@ def _counts(axis: Any, profile: Profile) -> None:
     for place, (_, share, _) in zip(places, rows, strict=True):
         axis.text(100 * share + 1.5, place, _percent(share), va="center", fontsize=9, color=_INK)
     axis.set_ylim(min(-0.6, len(rows) - 6.6), len(rows) - 0.4)
-    axis.set_xlim(0, 114)
+    axis.set_xlim(0, 118)
     axis.set_xticks([0, 25, 50, 75, 100])
     axis.xaxis.set_major_formatter(_as_percent)
     _style(axis, "What the records are", "share of records", records=False)
@@ -164,6 +166,7 @@ def _as_number(value: float, _: int | None) -> str:
 
 def _bars(axis: Any, each: Distribution, span: tuple[float, float], colour: str, *, bars: int = _BARS) -> None:
     low, high = span
+    bars = min(bars, max(8, round(3 * each.count**0.5)))  # few records make few bars
     if high - low < bars:
         bars = max(1, round(high - low))
     width = (high - low) / bars
@@ -224,5 +227,6 @@ def _style(axis: Any, title: str, label: str, *, records: bool = True) -> None:
     if records:
         axis.set_ylabel("records", fontsize=9.5, color=_PALE)
         axis.yaxis.set_major_formatter(_as_number)
+        axis.yaxis.get_major_locator().set_params(integer=True)
         axis.xaxis.set_major_formatter(_as_number)
         axis.margins(y=0.12)

@@ -7,23 +7,22 @@ JSONL file, else the position, counted from 1.
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import math
 import os
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard, cast
 
 import msgspec
 
 from nova_dpo_sdk.datasets._lines import open_file
+from nova_dpo_sdk.datasets._steady import steady
+from nova_dpo_sdk.datasets._unpack import Unpacked, compression
 from nova_dpo_sdk.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 15
 """Bytes handed on at once from a text file: few enough for a cache, and for memory that is used again and again."""
-
-BUFFER = 1 << 17
-"""Bytes read at once from the disk."""
 
 ROWS = 512
 """Rows handed on at once from a table or a collection."""
@@ -158,9 +154,10 @@ class _Text:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._raw = cast("io.BufferedReader", open_file(path)).detach()
+        self._raw = steady(open_file(path), path)
         try:
-            self._file = _decompressed(self._raw, path)
+            kind = compression(self._raw)
+            self._file: BinaryIO = Unpacked(self._raw, kind, path) if kind else self._raw  # type: ignore[assignment]
         except BaseException:
             self._raw.close()
             raise
@@ -174,51 +171,16 @@ class _Text:
         self._raw.close()
 
     def read(self) -> bytes:
-        return self._first(self._faultless(self._file.read))
-
-    def _faultless(self, read: Callable[[int], bytes]) -> bytes:
         try:
-            return read(BLOCK)
-        except (OSError, EOFError, zlib.error, _zstd_error()) as error:
+            data = self._file.read(BLOCK)
+        except OSError as error:
             raise DatasetError(f"{self.path} cannot be read to its end: {error}. Fetch the file again.") from error
-
-    def _first(self, data: bytes) -> bytes:
         if not self._fresh:
             return data
         self._fresh = False
-        return self._without_mark(data)
-
-    def _without_mark(self, data: bytes) -> bytes:
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise DatasetError(f"{self.path} is UTF-16. Save it as UTF-8.")
         return data.removeprefix(b"\xef\xbb\xbf")
-
-
-def _decompressed(raw: Any, path: Path) -> io.BufferedReader:
-    file: io.BufferedReader = io.BufferedReader(raw, BUFFER)
-    magic = file.peek(4)
-    if magic[:2] == b"\x1f\x8b":
-        return io.BufferedReader(gzip.GzipFile(fileobj=file), BUFFER)
-    if magic[:4] == b"\x28\xb5\x2f\xfd":
-        return io.BufferedReader(_zstd_reader(file, path), BUFFER)
-    return file
-
-
-def _zstd_reader(raw: IO[bytes], path: Path) -> Any:
-    module = _optional("compression.zstd")
-    if module is not None:
-        return module.ZstdFile(raw)
-    module = _optional("zstandard")
-    if module is None:
-        raise DatasetError(
-            f"{path} is compressed with zstd. Install `nova-dpo-sdk[zstd]`, or decompress the file first."
-        )
-    return module.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-
-
-def _zstd_error() -> type[Exception]:
-    module = _optional("compression.zstd") or _optional("zstandard")
-    return cast("type[Exception]", module.ZstdError) if module is not None else EOFError
 
 
 def _optional(name: str) -> Any:

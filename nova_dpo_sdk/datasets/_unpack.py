@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from nova_dpo_sdk.errors import DatasetError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -99,8 +100,58 @@ def _zstd(stream: BinaryIO, path: Path) -> Any:
         return module.ZstdFile(stream)
     module = _module("zstandard")
     if module is None:
-        raise DatasetError(f"{path} is compressed with zstd. Install the package zstandard, or unpack the file first.")
-    return module.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+        raise DatasetError(f"{path} is compressed with zstd. Install `nova-dpo-sdk[zstd]`, or unpack the file first.")
+    return io.BufferedReader(_Frames(stream, module.ZstdDecompressor().decompressobj))
+
+
+class _Frames(io.RawIOBase):
+    """The bytes in zstd frames, one frame after another; the package's own reader takes a cut-off file for a whole one.
+
+    Args:
+        stream: Gives zstd.
+        fresh: Makes what unpacks one frame.
+    """
+
+    def __init__(self, stream: BinaryIO, fresh: Callable[[], Any]) -> None:
+        super().__init__()
+        self._stream = stream
+        self._fresh = fresh
+        self._frame: Any = None
+        self._packed = b""
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill `buffer` as far as one step goes; 0 at the end.
+
+        Raises:
+            EOFError: The last frame is cut off.
+        """
+        while not self._ready:
+            self._packed = self._packed or self._stream.read(_STEP)
+            if not self._packed:
+                if self._frame is None:
+                    return 0
+                raise EOFError("it ends inside a frame")
+            self._step()
+        target = memoryview(buffer).cast("B")
+        count = min(len(target), len(self._ready))
+        target[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
+
+    def _step(self) -> None:
+        self._frame = self._frame or self._fresh()
+        self._ready = memoryview(self._frame.decompress(self._packed))
+        self._packed = b""
+        if self._frame.eof:
+            self._packed, self._frame = self._frame.unused_data, None
+
+
+_STEP = 1 << 13
+"""Packed bytes at a time: few, because they may become very many."""
 
 
 def _zstd_faults() -> list[type[Exception]]:
