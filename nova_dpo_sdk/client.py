@@ -6,23 +6,26 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from nova_dpo_sdk.aws import CONTENT_TYPE, S3Uri
 from nova_dpo_sdk.backends import Backend, JobRef, Plan, PlanInputs, Preflight, draft
 from nova_dpo_sdk.backends._staging import stage
 from nova_dpo_sdk.catalog import Technique
 from nova_dpo_sdk.chain import Chain
+from nova_dpo_sdk.chain._lineage import lineage
 from nova_dpo_sdk.datasets import ChatDataset, Dataset, PreferenceDataset
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError, PlanRejectedError
 from nova_dpo_sdk.jobs import FIVE_DAYS, Job, watch
 from nova_dpo_sdk.recipes import DPORecipe, Nova2SFTRecipe, Recipe, SFTRecipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import timedelta
 
     from nova_dpo_sdk.backends import JobSnapshot, Upload
+    from nova_dpo_sdk.recipes import Checkpoint
+    from nova_dpo_sdk.sweep import Sweep
 
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
@@ -330,6 +333,44 @@ class NovaClient:
             JobTimeoutError: While iterating: the time is up; names the jobs that are not over.
         """
         return watch(jobs, self.backend, timeout=timeout, interval=interval)
+
+    def sweep(
+        self, recipe: Recipe, *, trials: Sequence[Mapping[str, Any]] | None = None, **values: Iterable[Any]
+    ) -> Sweep:
+        """Many runs of one recipe with different values, as a value: see `Sweep`.
+
+        `nova.sweep(dpo, beta=[0.05, 0.1], lr=[1e-6, 5e-6])` makes every combination, four trials;
+        `nova.sweep(dpo, trials=[{"beta": 0.05, "lr": 1e-6}, {"beta": 0.1}])` makes those that are listed.
+
+        Args:
+            recipe: What they have in common; with `starting_from`, all start from one checkpoint.
+            trials: The values of each trial.
+            **values: Lists of values by field of the recipe, or of its tuning.
+
+        Raises:
+            RecipeError: A value cannot be; names every one that cannot.
+            ConfigurationError: A field is unknown, there is no trial, or two are the same.
+        """
+        from nova_dpo_sdk.sweep import Sweep, grid
+
+        if (trials is None) == (not values):
+            raise ConfigurationError("A sweep takes lists of values, such as beta=[0.05, 0.1], or trials=[{...}].")
+        return Sweep(self, recipe, grid(values) if trials is None else trials)
+
+    def lineage(self, start: Checkpoint | str) -> dict[str, Any]:
+        """Everything that a checkpoint was made of: recipes, data digests and jobs, back to the base model.
+
+        Args:
+            start: A checkpoint, its S3 path, or the reference of the job that made it.
+
+        Returns:
+            Plain values for JSON: `steps`, the newest first, `base_model`, and `complete`, which is false when a run
+            before has no record under this client's output.
+
+        Raises:
+            ConfigurationError: `start` names no job that has a record here.
+        """
+        return lineage(self.backend.aws, self.output, start)
 
     def chain(self, name: str) -> Chain:
         """A durable row of stages under this client's output; see `Chain`.

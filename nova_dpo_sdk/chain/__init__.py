@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any, overload
 
 from nova_dpo_sdk.chain._changes import changes
 from nova_dpo_sdk.chain._policy import StagePolicy
 from nova_dpo_sdk.chain._records import Acceptance, Outcome, StageRecord, StageStatus, legal_name
+from nova_dpo_sdk.chain._show import chain_html, chain_lines
 from nova_dpo_sdk.chain._stage import Client, Place, Stage
 from nova_dpo_sdk.chain._store import ChainStore, Held
+from nova_dpo_sdk.chain._timeline import draw_timeline
 from nova_dpo_sdk.chain._wait import Waiter
-from nova_dpo_sdk.errors import ConfigurationError
+from nova_dpo_sdk.errors import ConfigurationError, NovaError
 from nova_dpo_sdk.jobs import FIVE_DAYS
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
 
     from typing_extensions import Self
@@ -53,6 +57,27 @@ class Chain:
 
     def __repr__(self) -> str:
         return f"Chain({self.name!r})"
+
+    def _repr_html_(self) -> str:
+        try:
+            return chain_html(self.name, self.records(), self._place.now())
+        except NovaError as error:  # a notebook shows a chain unasked: that S3 does not answer is no reason to fail
+            return f"<p>{html.escape(f'chain {self.name}: {error}')}</p>"
+
+    def summary(self) -> str:
+        """Its stages as a table for 80 columns: states, durations, GPU-hours, and why some ended badly."""
+        return "\n".join(chain_lines(self.name, self.records(), self._place.now()))
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw its timeline into a file: every attempt of every stage, how it ended, and what it cost.
+
+        Args:
+            path: The picture to write; its ending names the format, such as `.png` or `.svg`.
+
+        Raises:
+            ConfigurationError: matplotlib is not installed, no stage was begun, or the file cannot be written.
+        """
+        draw_timeline(self.name, self.records(), path, self._place.now())
 
     @property
     def folder(self) -> S3Uri:
@@ -182,6 +207,30 @@ class Chain:
         handles = list(stages)
         Waiter(self._place, handles, timeout, on_update).run()
         return [stage.outcome() for stage in handles]
+
+    def first(
+        self,
+        stages: Iterable[Stage],
+        *,
+        timeout: float = FIVE_DAYS,
+        on_update: Callable[[str, JobSnapshot], None] | None = None,
+    ) -> list[Stage]:
+        """Wait until at least one of many stages is over.
+
+        Args:
+            stages: Handles from `start`.
+            timeout: Seconds after which to stop waiting; the jobs run on.
+            on_update: Called with a stage's name and every snapshot of it that differs from the one before.
+
+        Returns:
+            Those that are over: with a checkpoint, or with an error.
+
+        Raises:
+            JobTimeoutError: The time is up and none is over; the jobs run on.
+        """
+        handles = list(stages)
+        Waiter(self._place, handles, timeout, on_update, first=True).run()
+        return [stage for stage in handles if stage.is_over]
 
     def follow(
         self,

@@ -34,6 +34,7 @@ class Waiter:
         stages: What is waited for.
         timeout: Seconds after which to stop; the jobs run on.
         tell: Called with a stage's name and every snapshot of it that differs from the one before.
+        first: Whether one that is over is enough.
     """
 
     def __init__(
@@ -42,11 +43,14 @@ class Waiter:
         stages: Iterable[Stage],
         timeout: float,
         tell: Callable[[str, JobSnapshot], None] | None,
+        *,
+        first: bool = False,
     ) -> None:
         self._place = place
         self._stages = list(dict.fromkeys(stages))
         self._timeout = timeout
         self._tell = tell
+        self._first = first
         self._ends = place.clock.monotonic() + timeout
         self._answered = place.clock.monotonic()
 
@@ -68,7 +72,8 @@ class Waiter:
                 self._time_is_up()
 
     def _waiting(self) -> list[Stage]:
-        return [stage for stage in self._stages if not stage.is_over]
+        waiting = [stage for stage in self._stages if not stage.is_over]
+        return [] if self._first and len(waiting) < len(self._stages) else waiting
 
     def _pass_time(self, waiting: list[Stage], pause: float) -> None:
         followed = [stage for stage in waiting if stage.is_followed]

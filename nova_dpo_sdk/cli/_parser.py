@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     _plan(words)
     _jobs(words)
     _doctor(words)
+    _chain(words)
     return top
 
 
@@ -369,6 +370,43 @@ def _doctor(words: Words) -> None:
     word.add_argument("--output", metavar="S3", help="S3 prefix that runs are to write to")
     _local(word)
     _json(word)
+
+
+def _chain(words: Words) -> None:
+    nouns = _noun(words, "chain", "look at durable chains, and go on with them")
+    listed = _word(nouns, "list", "_chain:list_chains", "list the chains below an output")
+    show = _word(
+        nouns,
+        "show",
+        "_chain:show",
+        "show a chain's stages: states, durations, GPU-hours",
+        "Asks the platform about the stages that are under way, unless --recorded is\ngiven.",
+    )
+    show.add_argument("--recorded", action="store_true", help="show what is recorded, and ask nobody")
+    show.add_argument("--plot", metavar="PNG", help="draw the timeline, too (needs the extra plots)")
+    resume = _word(
+        nouns,
+        "resume",
+        "_chain:resume",
+        "wait for the stages under way and bring their records up to date",
+        "Begins no stage: that takes your script, which has the recipes and the data.",
+    )
+    resume.set_defaults(interrupted="Interrupted. The jobs run on; resume again whenever you like.")
+    resume.add_argument("--timeout", type=_seconds, metavar="S", help="seconds to wait at most (default: five days)")
+    reset = _word(nouns, "reset", "_chain:reset", "let a stage be begun anew by the next run of the script")
+    for word in (show, resume, reset):
+        word.add_argument("name", metavar="CHAIN", help="the chain's name")
+    reset.add_argument("stage", metavar="STAGE", help="the stage's name")
+    reset.add_argument("--cancel", action="store_true", help="stop its job, if that is still running")
+    lineage = _word(words, "lineage", "_chain:lineage", "say what a checkpoint was made of, back to the base model")
+    lineage.add_argument("where", metavar="WHERE", help="the checkpoint's s3:// path, or the job that made it")
+    for word in (listed, show, resume, reset, lineage):
+        word.add_argument("--output", metavar="S3", help="the output that the runs were submitted with")
+        word.add_argument("--region", metavar="R", help="AWS Region (default: that of your AWS configuration)")
+        word.add_argument("--account", metavar="N", help="your account, 12 digits (default: asked of AWS)")
+        _local(word)
+    for word in (listed, show, resume, lineage):
+        _json(word)
 
 
 def _share(text: str) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.errors import ConfigurationError
 from nova_dpo_sdk.recipes import Checkpoint
+from nova_dpo_sdk.recipes._checkpoint import STAND_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.client import NovaClient
     from nova_dpo_sdk.datasets import Dataset
     from nova_dpo_sdk.recipes import Recipe
-
-STAND_IN = "checkpoint-of."
-"""What the bucket of a checkpoint's stand-in begins with; the job's name follows."""
 
 
 @dataclass(frozen=True)

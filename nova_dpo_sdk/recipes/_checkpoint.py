@@ -13,6 +13,9 @@ from nova_dpo_sdk.recipes._values import Value, refused, shown
 ESCROW_PREFIX = "customer-escrow-"
 """How the service names the buckets that hold checkpoints (AWS Nova user guide, iterative training)."""
 
+STAND_IN = "checkpoint-of."
+"""What the bucket of a stand-in begins with, for a checkpoint that is not there yet; its job's name follows."""
+
 _S3_PATH = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s]*)?\Z")
 _PLATFORM_MARKS = {"-hp-": Platform.HYPERPOD, "-smtj-": Platform.TRAINING_JOBS}
 

@@ -1,0 +1,148 @@
+"""A chain for human eyes: how far its stages have come, how long they took, and what they cost."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from nova_dpo_sdk.chain._records import StageStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from nova_dpo_sdk.chain._records import Attempt, StageRecord
+
+COLUMNS = ("stage", "after", "state", "tries", "took", "GPU-hours")
+_WIDTH = 80
+_NAME = 36
+_RIGHT = ("tries", "took", "GPU-hours")
+
+
+def took(attempt: Attempt, now: datetime) -> timedelta:
+    """How long an attempt has had its replicas: from its job's being there to its end, or until now."""
+    if attempt.submitted_at is None:
+        return timedelta(0)
+    return max(timedelta(0), (attempt.ended_at or now) - attempt.submitted_at)
+
+
+def stage_took(record: StageRecord, now: datetime) -> timedelta:
+    """How long all attempts of a stage together have had their replicas."""
+    return sum((took(each, now) for each in record.attempts), timedelta(0))
+
+
+def gpu_hours(record: StageRecord, now: datetime) -> float:
+    """GPU-hours of all attempts of a stage: replicas x GPUs of one x hours since the job was there."""
+    return record.replicas * record.gpus * stage_took(record, now).total_seconds() / 3600
+
+
+def duration(length: timedelta) -> str:
+    """A length of time as a person says it, such as `2h 04m`."""
+    minutes, seconds = divmod(int(length.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours:02}h"
+    if hours:
+        return f"{hours}h {minutes:02}m"
+    return f"{minutes}m {seconds:02}s" if minutes else f"{seconds}s"
+
+
+def hours(number: float) -> str:
+    """Hours of something as a person says them: `1,024.5`, and `0.026` when there are few."""
+    return f"{number:,.1f}" if number >= 1 or number == 0 else f"{number:.2g}"
+
+
+def after(record: StageRecord) -> str:
+    """What a stage starts from: another stage, a checkpoint from elsewhere, or nothing but the base model."""
+    if record.parent is None:
+        return "-"
+    return record.parent.stage or "elsewhere"
+
+
+def rows(records: Sequence[StageRecord], now: datetime, seen: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """The cells of the table, without its head.
+
+    Args:
+        records: The stages, in order.
+        now: The present moment, for what is under way.
+        seen: What the platform says about jobs that are under way, by stage.
+    """
+    return [
+        (
+            record.stage,
+            after(record),
+            seen.get(record.stage, str(record.status)),
+            str(len(record.attempts)),
+            duration(stage_took(record, now)),
+            hours(gpu_hours(record, now)) if record.gpus else "?",
+        )
+        for record in records
+    ]
+
+
+def headline(name: str, records: Sequence[StageRecord], now: datetime) -> str:
+    """A chain in one line."""
+    if not records:
+        return f"chain {name}: no stage was begun yet"
+    done = sum(record.status is StageStatus.FINISHED for record in records)
+    total = sum(gpu_hours(record, now) for record in records)
+    return f"chain {name}: {done} of {len(records)} stages finished, {hours(total)} GPU-hours"
+
+
+def chain_lines(
+    name: str, records: Sequence[StageRecord], now: datetime, seen: Mapping[str, str] | None = None
+) -> list[str]:
+    """A chain as a table for 80 columns, and below it why stages ended badly."""
+    if not records:
+        return [headline(name, records, now)]
+    cells = [COLUMNS, *rows(records, now, seen or {})]
+    kept = [n for n, column in enumerate(COLUMNS) if column != "tries" or any(row[n] != "1" for row in cells[1:])]
+    return [headline(name, records, now), *_table([[row[n] for n in kept] for row in cells]), *_reasons(records)]
+
+
+def _table(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Rows below their headings, in 80 columns: the two names of stages give way, as their ends say most."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for column, least in ((1, 12), (0, _NAME), (1, 8), (0, 20)):
+        over = sum(widths) + 2 * (len(widths) - 1) - _WIDTH
+        widths[column] = max(min(least, widths[column]), widths[column] - max(0, over))
+    return [
+        "  ".join(
+            _aligned(_cut(cell, width), width, column)
+            for cell, width, column in zip(row, widths, cells[0], strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _cut(text: str, width: int) -> str:
+    head = width // 3
+    return text if len(text) <= width else f"{text[:head]}…{text[head + 1 - width :]}"
+
+
+def _aligned(cell: str, width: int, column: str) -> str:
+    return cell.rjust(width) if column in _RIGHT else cell.ljust(width)
+
+
+def _reasons(records: Sequence[StageRecord]) -> list[str]:
+    lines: list[str] = []
+    for record in records:
+        last = record.current
+        why = ": ".join(part for part in (last.reason, last.message) if part)
+        if why and record.status is not StageStatus.FINISHED:
+            lines += textwrap.wrap(f"{record.stage}: {why}", _WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+    return lines
+
+
+def chain_html(name: str, records: Sequence[StageRecord], now: datetime) -> str:
+    """A chain for a notebook, escaped."""
+    head = "".join(f"<th>{column}</th>" for column in COLUMNS)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows(records, now, {})
+    )
+    why = "".join(f"<p>{html.escape(line)}</p>" for line in _reasons(records))
+    table = f"<table><tr>{head}</tr>{body}</table>" if records else ""
+    return f"<p>{html.escape(headline(name, records, now))}</p>{table}{why}"

@@ -1,0 +1,120 @@
+"""One run of a sweep: trials are begun while there is room, and each one's end is taken down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nova_dpo_sdk.chain import StageStatus
+from nova_dpo_sdk.chain._show import stage_took
+from nova_dpo_sdk.errors import JobFailedError, NovaError
+from nova_dpo_sdk.sweep._results import SweepResults, TrialResult, replica_hours
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nova_dpo_sdk.backends import JobSnapshot
+    from nova_dpo_sdk.chain import Chain, Client, Stage, StagePolicy
+    from nova_dpo_sdk.sweep import SweepPlan
+    from nova_dpo_sdk.sweep._trials import Trial
+
+
+_IN_TROUBLE = "in trouble"
+"""A trial whose job does not get on, and is not over."""
+
+
+class Run:
+    """One run of a sweep: begins trials while there is room, and takes down how each ends."""
+
+    def __init__(
+        self,
+        planned: SweepPlan,
+        chain: Chain,
+        policy: StagePolicy,
+        tell: Callable[[str, JobSnapshot], None] | None,
+        client: Client,
+    ) -> None:
+        self._planned = planned
+        self._limits = planned.limits
+        self._chain = chain
+        self._policy = policy
+        self._tell = tell
+        self._client = client
+        self._clock = client.backend.clock
+        self._running: dict[str, tuple[Trial, Stage]] = {}
+        self._results: dict[str, TrialResult] = {}
+        self._known = {trial.stage: chain.record(trial.stage) for trial in planned.sweep}
+        self._spent = {
+            name: replica_hours(record, self._clock.now())
+            for name, record in self._known.items()
+            if record is not None and not record.status.is_under_way
+        }
+
+    def to_end(self, timeout: float) -> SweepResults:
+        ends = self._clock.monotonic() + timeout
+        waiting = sorted(self._planned.sweep, key=lambda trial: not self._takes_its_place_anyway(trial))
+        while True:
+            waiting = [trial for trial in waiting if not self._begin(trial)]
+            if not self._running:
+                break
+            stages = [stage for _, stage in self._running.values()]
+            self._chain.first(stages, timeout=max(0.0, ends - self._clock.monotonic()), on_update=self._tell)
+            self._take_down()
+        for trial in waiting:
+            self._results[trial.stage] = TrialResult(trial, "left out", error="The cap on replica-hours left no room.")
+        return SweepResults(
+            self._planned.sweep.recipe.name, [self._results[each.stage] for each in self._planned.sweep]
+        )
+
+    def _takes_its_place_anyway(self, trial: Trial) -> bool:
+        """Whether a trial runs already, or has finished: beginning it costs nothing more."""
+        record = self._known[trial.stage]
+        return record is not None and (record.status.is_under_way or record.status is StageStatus.FINISHED)
+
+    def _begin(self, trial: Trial) -> bool:
+        """Begin a trial, or find the one that was begun before; False when there is no room for it now."""
+        if not self._takes_its_place_anyway(trial) and not self._has_room(trial):
+            return False
+        try:
+            stage = self._planned.start(self._chain, trial, self._policy)
+        except NovaError as error:
+            self._results[trial.stage] = self._result(trial, error=str(error))
+            return True
+        self._running[trial.stage] = trial, stage
+        self._take_down()
+        return True
+
+    def _has_room(self, trial: Trial) -> bool:
+        most, cap = self._limits.max_concurrent, self._limits.max_replica_hours
+        if most is not None and len(self._running) >= most:
+            return False
+        if cap is None:
+            return True
+        reserved = sum(self._limits.worst(each) for each, _ in self._running.values())
+        return sum(self._spent.values()) + reserved + self._limits.worst(trial) <= cap
+
+    def _take_down(self) -> None:
+        """Take down what has ended; its hours are known now, and what it held in reserve is free again."""
+        for name, (trial, stage) in list(self._running.items()):
+            if stage.is_over:
+                del self._running[name]
+                if self._limits.capped and isinstance(stage.error, JobFailedError) and stage.record.status.is_under_way:
+                    stage.job.cancel()
+                self._results[name] = self._result(trial, stage=stage)
+                self._spent[name] = self._results[name].replica_hours
+
+    def _result(self, trial: Trial, *, stage: Stage | None = None, error: str = "") -> TrialResult:
+        record = stage.record if stage else self._chain.record(trial.stage)
+        if stage is not None and stage.error is not None:
+            error = str(stage.error)
+        if record is None:
+            return TrialResult(trial, "refused", error=error)
+        now = self._clock.now()
+        return TrialResult(
+            trial,
+            _IN_TROUBLE if error and record.status.is_under_way else str(record.status),
+            checkpoint=record.checkpoint,
+            job=stage.job if stage else None,
+            took=stage_took(record, now),
+            replica_hours=replica_hours(record, now),
+            error="" if record.status is StageStatus.FINISHED else error,
+        )
