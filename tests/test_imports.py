@@ -23,7 +23,7 @@ FLOORS = [
     {"chain"},
     {"sweep"},
     {"client"},
-    {"export"},
+    {"export", "permissions"},
     {"local"},
     {"__init__"},
     {"cli", "pytest_plugin"},

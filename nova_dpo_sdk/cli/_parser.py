@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _jobs(words)
     _doctor(words)
     _chain(words)
+    _permissions(words)
     return top
 
 
@@ -407,6 +408,35 @@ def _chain(words: Words) -> None:
         _local(word)
     for word in (listed, show, resume, lineage):
         _json(word)
+
+
+def _permissions(words: Words) -> None:
+    word = _word(
+        words,
+        "permissions",
+        "_permissions:permissions",
+        "print the least IAM policy and Kubernetes roles for a place",
+        "Made from the calls that this package makes; asks nobody.",
+    )
+    word.add_argument(
+        "--platform", choices=("hyperpod", "training-jobs"), default="hyperpod", help="where (default: hyperpod)"
+    )
+    word.add_argument("--output", metavar="S3", required=True, help="S3 prefix that runs are to write to")
+    word.add_argument("--cluster", metavar="NAME", help="the HyperPod cluster")
+    word.add_argument(
+        "--namespace", metavar="NAME", default="kubeflow", help="Kubernetes namespace (default: kubeflow)"
+    )
+    word.add_argument("--role", metavar="ARN", help="the role that training jobs run with")
+    word.add_argument("--region", metavar="R", help="AWS Region (default: that of your AWS configuration)")
+    word.add_argument("--account", metavar="N", help="your account, 12 digits (default: *, which is your own)")
+    word.add_argument(
+        "--group", metavar="NAME", default="nova-dpo-users", help="Kubernetes group (default: nova-dpo-users)"
+    )
+    word.add_argument(
+        "--required-only", action="store_true", help="leave out what jobs can do without, such as logs and watching"
+    )
+    word.add_argument("--only", choices=("iam", "kubernetes"), help="print nothing else, for a file or a pipe")
+    _json(word)
 
 
 def _share(text: str) -> float:
