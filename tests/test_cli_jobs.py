@@ -98,6 +98,20 @@ def test_submitting_twice_finds_the_same_job(shell, cloud):
     assert "nothing was sent twice" in again.err
 
 
+def test_queue_and_limits_are_options_of_a_run(shell):
+    words = ("plan", "--recipe", shell.recipe("dpo"), "--data", PAIRS, *PLACE, "--full")
+    told = shell(*words, "--queue", "nlp", "--queue-priority", "high", "--backoff-limit", "3", "--deadline", "3600")
+    assert told.code == 0
+    for line in (
+        "kueue.x-k8s.io/queue-name: nlp",
+        "priority-class: high",
+        "backoffLimit: 3",
+        "activeDeadlineSeconds: 3600",
+    ):
+        assert line in told.out
+    assert "kueue" not in shell(*words).out
+
+
 def test_a_plan_with_errors_is_not_sent(shell, cloud):
     told = shell("submit", "--recipe", shell.recipe("dpo", replicas="3"), "--data", PAIRS, *shell.local(cloud))
     assert (told.code, told.out) == (1, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nova_dpo_sdk import DPORecipe, JobStatus, LoRA, NovaClient, NovaModel
+from nova_dpo_sdk import DPORecipe, HyperPodOptions, JobStatus, LoRA, NovaClient, NovaModel
 from nova_dpo_sdk.errors import AccessDeniedError, CheckpointError, ClusterError, ConfigurationError, JobFailedError
 from nova_dpo_sdk.jobs import Patience
 from nova_dpo_sdk.local import API_FAULTS, JOB_FAULTS, FakeClock, LocalCloud
@@ -346,3 +346,23 @@ def test_a_pipeline_meets_the_same_random_day_again_by_its_seed(cloud, job):
     assert len(drawn) == 4
     assert all(line.startswith("script_fault('") and "job='support-*'" in line for line in drawn)
     assert job().result(patience=Patience(restarts=50)).uri
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "after"),
+    [
+        (HyperPodOptions(backoff_limit=3), "BackoffLimitExceeded", 300),
+        (HyperPodOptions(active_deadline_seconds=100), "DeadlineExceeded", 130),
+    ],
+)
+def test_a_limit_of_the_job_ends_a_crash_loop_for_good_and_is_named(cloud, clock, pairs, options, reason, after):
+    nova = NovaClient(cloud.hyperpod(options=options), output=cloud.output)
+    cloud.script_fault("crash-loop", message="bad data")
+    mine = nova.submit(nova.plan(DPO, pairs), check=False)
+    seen = at(clock, mine, after)
+    assert (seen.status, seen.reason) == (JobStatus.FAILED, reason)
+    assert "Last words" in seen.message
+    assert "HyperPodOptions(" in seen.next_step
+    assert mine.wait().status is JobStatus.FAILED
+    with pytest.raises(JobFailedError, match=r"plan\.again\(\)"):
+        nova.submit(nova.plan(DPO, pairs))

@@ -307,16 +307,17 @@ class HyperPodBackend:
             there = api.get_or_none(PYTORCHJOBS, self.namespace, plan.name)
             if there is not None:
                 return self._adopt(plan, there)
-            if fresh and 400 <= error.status < 500:
+            if fresh is not None and 400 <= error.status < 500:
                 api.delete(CONFIGMAPS, self.namespace, config_map["metadata"]["name"])
             raise
-        self._own_config_map(api, created)
+        self._own_config_map(api, created, fresh)
         return False
 
-    def _put_config_map(self, api: KubernetesAPI, config_map: dict[str, Any]) -> bool:
+    def _put_config_map(self, api: KubernetesAPI, config_map: dict[str, Any]) -> dict[str, Any] | None:
+        """Create the ConfigMap; None when the very same one is there already."""
         name = config_map["metadata"]["name"]
         try:
-            api.create(CONFIGMAPS, self.namespace, config_map)
+            return api.create(CONFIGMAPS, self.namespace, config_map)
         except ClusterError as error:
             if error.reason != "AlreadyExists":
                 raise
@@ -330,10 +331,9 @@ class HyperPodBackend:
                     status=409,
                     reason="AlreadyExists",
                 ) from error
-            return False
-        return True
+            return None
 
-    def _own_config_map(self, api: KubernetesAPI, job: dict[str, Any]) -> None:
+    def _own_config_map(self, api: KubernetesAPI, job: dict[str, Any], fresh: dict[str, Any] | None = None) -> None:
         """Make the ConfigMap go when the job goes; a failure here harms nobody, cancel removes both anyway."""
         owner = {
             "apiVersion": job["apiVersion"],
@@ -343,7 +343,7 @@ class HyperPodBackend:
         }
         name = manifests.config_map_name(owner["name"])
         try:
-            held = api.get(CONFIGMAPS, self.namespace, name)
+            held = fresh or api.get(CONFIGMAPS, self.namespace, name)
             if held["metadata"].get("ownerReferences") != [owner]:
                 held["metadata"]["ownerReferences"] = [owner]
                 api.update(CONFIGMAPS, self.namespace, name, held)

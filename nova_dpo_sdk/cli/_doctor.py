@@ -14,13 +14,11 @@ from nova_dpo_sdk.backends import Check
 from nova_dpo_sdk.backends._preflight import check_lines
 from nova_dpo_sdk.catalog import Catalog
 from nova_dpo_sdk.cli._out import BAD, GOOD, finding_dict, finding_lines, say, say_json, width, wrapped
-from nova_dpo_sdk.cli._place import connection
+from nova_dpo_sdk.cli._place import place
 from nova_dpo_sdk.errors import AWSError, ConfigurationError, Finding, Severity
 
 if TYPE_CHECKING:
     import argparse
-
-    from nova_dpo_sdk.backends.hyperpod import HyperPodBackend
 
 _EXTRAS = {
     "local": ("moto", "the rehearsal cloud and `nova-dpo demo`"),
@@ -113,21 +111,11 @@ def _elsewhere(arguments: argparse.Namespace) -> dict[str, list[Check]]:
 
     output = S3Uri.parse(arguments.output.rstrip("/")) if arguments.output else None
     try:
-        backend = _backend(arguments)
+        backend = place(arguments)
         region = _region(backend.aws)
     except ConfigurationError as error:
         return {"account": [_failed("region", error)]}
     return {"account": [region], "cluster": list(HyperPodReadiness(backend, output).checks())}
-
-
-def _backend(arguments: argparse.Namespace) -> HyperPodBackend:
-    from nova_dpo_sdk.backends.hyperpod import HyperPodBackend
-
-    named = ("cluster", "namespace", "region")
-    given = {name: getattr(arguments, name) for name in named if getattr(arguments, name) is not None}
-    if arguments.local is not None:
-        return connection(arguments.local, arguments.clock).hyperpod(**given)
-    return HyperPodBackend(clock=arguments.clock, **given)
 
 
 def _account(arguments: argparse.Namespace) -> list[Check]:

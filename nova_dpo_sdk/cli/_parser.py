@@ -295,6 +295,10 @@ def _run_options(word: argparse.ArgumentParser) -> None:
     where.add_argument("--output", metavar="S3", help="S3 prefix for data, plans and manifests")
     where.add_argument("--namespace", metavar="NAME", help="Kubernetes namespace (default: kubeflow)")
     where.add_argument("--instance-type", metavar="TYPE", default=P5, help=f"instance type (default: {P5})")
+    where.add_argument("--queue", metavar="NAME", help="Kueue's local queue, such as hyperpod-ns-nlp-localqueue")
+    where.add_argument("--queue-priority", metavar="NAME", help="Kueue's priority class of the job")
+    where.add_argument("--backoff-limit", type=_count, metavar="N", help="restarts after which it fails for good")
+    where.add_argument("--deadline", type=_count, metavar="S", help="seconds after which it fails for good")
     where.add_argument("--region", metavar="R", help="AWS Region (default: that of your AWS configuration)")
     where.add_argument("--account", metavar="N", help="your account, 12 digits (default: asked of AWS at submit)")
     _local(where)  # type: ignore[arg-type] # the same

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk.backends.hyperpod import HyperPodBackend
+from nova_dpo_sdk.backends.hyperpod import HyperPodBackend, HyperPodOptions
 from nova_dpo_sdk.backends.training_jobs import TrainingJobBackend
 from nova_dpo_sdk.catalog import Platform
 from nova_dpo_sdk.client import NovaClient
@@ -23,11 +23,17 @@ if TYPE_CHECKING:
 
 def client(arguments: argparse.Namespace) -> NovaClient:
     """The client that plan and submit name by their options."""
-    given = {
+    given: dict[str, Any] = {
         name: getattr(arguments, name)
         for name in ("cluster", "namespace", "instance_type", "region", "account")
         if getattr(arguments, name) is not None
     }
+    given["options"] = HyperPodOptions(
+        queue=arguments.queue,
+        queue_priority=arguments.queue_priority,
+        backoff_limit=arguments.backoff_limit,
+        active_deadline_seconds=arguments.deadline,
+    )
     if arguments.local is None:
         missing = [f"--{name}" for name in ("cluster", "output") if getattr(arguments, name) is None]
         if missing:
