@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -133,6 +134,24 @@ class RetryPolicy:
     cap: float = 20.0
     budget: float = 120.0
 
+    def pause(self, tried: int, passed: float, asked: float | None = None) -> float | None:
+        """How long to wait before the next try; None when there is to be none.
+
+        Args:
+            tried: Tries so far, at least 1.
+            passed: Seconds since the first one began.
+            asked: Seconds that the other side asked us to wait, such as by Retry-After; never waited for less.
+
+        Returns:
+            Seconds, drawn between half and the whole of what doubles with each try.
+        """
+        if tried >= self.attempts:
+            return None
+        ceiling = min(self.cap, self.base * 2 ** (tried - 1))
+        drawn = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, nothing secret
+        wait = drawn if asked is None else max(drawn, asked)
+        return None if passed + wait > self.budget else wait
+
     def call(self, clock: Clock, try_once: Callable[[], T]) -> T:
         """Call `try_once` until it answers, raises anything but `Retryable`, or the budget is used up.
 
@@ -146,25 +165,20 @@ class RetryPolicy:
         Raises:
             Exception: The error inside the last `Retryable`, or what `try_once` raised itself.
         """
-        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+        from tenacity import Retrying, retry_if_exception_type
 
         started = clock.monotonic()
 
+        # tenacity's own stops read the machine's clock, so that pauses and the budget are counted here. It asks for
+        # the pause first; none means to stop.
         def pause(state: RetryCallState) -> float:
-            asked = _asked_pause(state)
-            ceiling = min(self.cap, self.base * 2 ** (state.attempt_number - 1))
-            drawn = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, nothing secret
-            return drawn if asked is None else max(drawn, asked)
-
-        def spent(state: RetryCallState) -> bool:
-            # tenacity's own stop_after_delay reads the machine's clock, so the budget is counted here.
-            wait = state.upcoming_sleep
-            return clock.monotonic() - started + wait > self.budget
+            wait = self.pause(state.attempt_number, clock.monotonic() - started, _asked_pause(state))
+            return -1.0 if wait is None else wait
 
         retrying = Retrying(
             sleep=clock.sleep,
             wait=pause,
-            stop=lambda state: stop_after_attempt(self.attempts)(state) or spent(state),
+            stop=lambda state: state.upcoming_sleep < 0,
             retry=retry_if_exception_type(Retryable),
             reraise=True,
         )
@@ -178,3 +192,16 @@ def _asked_pause(state: RetryCallState) -> float | None:
     outcome = state.outcome
     failure = outcome.exception() if outcome is not None else None
     return failure.after if isinstance(failure, Retryable) else None
+
+
+def seconds_asked(retry_after: str, now: datetime) -> float | None:
+    """What a Retry-After header asks for, in seconds: it holds a number of them, or a date; None for anything else."""
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return max(0.0, (aware - now).total_seconds())

@@ -6,13 +6,14 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
-from nova_dpo_sdk._time import Clock, SystemClock
+from nova_dpo_sdk._time import Clock, RetryPolicy, SystemClock
 from nova_dpo_sdk._version import __version__
 from nova_dpo_sdk.aws import _clusters, _ranged, _token
 from nova_dpo_sdk.aws._clusters import EKSCluster, HyperPodCluster, InstanceGroup
 from nova_dpo_sdk.aws._errors import SIGN_IN, aws_errors, no_region
 from nova_dpo_sdk.aws._logs import LogEvent, LogGroup
 from nova_dpo_sdk.aws._ranged import RangedObject
+from nova_dpo_sdk.aws._retries import install_retries
 from nova_dpo_sdk.aws._s3 import READ_LIMIT, ObjectStore, S3Uri, StoredObject
 from nova_dpo_sdk.aws._token import Token
 from nova_dpo_sdk.aws._upload import CONTENT_TYPE, PART, Measured, Upload, measure
@@ -53,7 +54,8 @@ class AWS:
         account: The account's number, if known: twelve digits. Asked once when left out.
         clock: What tells the time.
         kms_key_id: KMS key (id, ARN or alias) for what is written to S3; the bucket's default when left out.
-        max_attempts: Tries in all for one AWS call (botocore's `standard` mode), at least 1.
+        max_attempts: Tries in all for one AWS call, at least 1.
+        answer_within: Seconds without a byte after which an answer is given up, and asked for again.
 
     Raises:
         ConfigurationError: `account` is not twelve digits, or `max_attempts` is less than 1.
@@ -68,6 +70,7 @@ class AWS:
         clock: Clock | None = None,
         kms_key_id: str | None = None,
         max_attempts: int = 5,
+        answer_within: float = 60.0,
     ) -> None:
         if account is not None and not _ACCOUNT.fullmatch(account):
             raise ConfigurationError(f"account={account!r} is not an AWS account's number: twelve digits, as a string.")
@@ -78,7 +81,8 @@ class AWS:
         self._region = region
         self._account = account
         self.kms_key_id = kms_key_id
-        self._max_attempts = max_attempts
+        self.answer_within = answer_within
+        self._retry = RetryPolicy(attempts=max_attempts)
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.RLock()
         self._account_lock = threading.Lock()
@@ -142,15 +146,17 @@ class AWS:
 
         config = Config(
             connect_timeout=10,
-            read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": self._max_attempts},
+            read_timeout=self.answer_within,
+            retries={"mode": "standard", "total_max_attempts": 1},  # one layer retries: ours
             # What is sent to S3 carries its SHA-256 in a signed header; signing the body would hash it once more.
             s3={"payload_signing_enabled": False},
             user_agent_extra=f"nova-dpo-sdk/{__version__}",
         )
         session = cast("Any", self._opened())
         with aws_errors("CreateClient", service):
-            return session.client(service, region_name=region, config=config)
+            client = session.client(service, region_name=region, config=config)
+        install_retries(client, self._retry, self.clock)
+        return client
 
     def _opened(self) -> boto3.Session:
         with self._lock:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from datetime import timedelta, timezone
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from nova_dpo_sdk._time import Retryable, RetryPolicy
-from nova_dpo_sdk.backends._refusals import LARGEST_STORED, json_object, refusal, seconds_asked, unanswered
+from nova_dpo_sdk._time import Retryable, RetryPolicy, seconds_asked
+from nova_dpo_sdk.backends._refusals import LARGEST_STORED, json_object, refusal, unanswered
 from nova_dpo_sdk.backends._resources import (
     CONFIGMAPS,
     NAMESPACES,
@@ -364,7 +364,8 @@ class KubernetesAPI:
                 raise error from failure.__cause__
             raise self._again(error) from failure
         if answer.status in _TRY_AGAIN and not (answer.status == 500 and len(ask.body or b"") > LARGEST_STORED):
-            raise self._again(refusal(ask, answer, self._clock.now()), seconds_asked(answer, self._clock.now()))
+            now = self._clock.now()
+            raise self._again(refusal(ask, answer, now), seconds_asked(answer.headers.get("retry-after", ""), now))
         if not 200 <= answer.status < 300:
             raise refusal(ask, answer, self._clock.now())
         return answer

@@ -129,11 +129,3 @@ def _moment(date: str) -> datetime | None:
     except (TypeError, ValueError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-
-
-def seconds_asked(answer: Answer, now: datetime) -> float | None:
-    asked = answer.headers.get("retry-after", "").strip()
-    if asked.isdigit():
-        return float(asked)
-    moment = _moment(asked) if asked else None
-    return max(0.0, (moment - now).total_seconds()) if moment else None

@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.aws import AWS, S3Uri
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.recipes import Recipe
 
 _log = logging.getLogger(__name__)
+
+ANSWER_WITHIN = 30.0
+"""Seconds without a byte after which an answer of the cluster is given up, and asked for again."""
 
 LARGEST_RECIPE = 1024 * 1024
 """Most that a ConfigMap holds, in bytes."""
@@ -270,7 +274,9 @@ class HyperPodBackend:
                 verb="connect",
                 target=name,
             )
-        return KubernetesAPI(eks.endpoint, eks.ca_pem, lambda: self.aws.eks_token(name), clock=self.clock)
+        token = partial(self.aws.eks_token, name)
+        patience = min(ANSWER_WITHIN, self.aws.answer_within)
+        return KubernetesAPI(eks.endpoint, eks.ca_pem, token, clock=self.clock, read_timeout=patience)
 
     def preflight(self, plan: Plan) -> Preflight:
         """Ask AWS and the cluster, all at once, whether this plan can run here; sends no job.
