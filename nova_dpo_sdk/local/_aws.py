@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ._aws_protocol import AWSCall, AWSRefusal, read_call, write_refusal
+from ._faults import half
 from ._requests import Request
 from ._server import HangUp
 
@@ -81,8 +82,9 @@ class AWSFront:
         request = Request(call.service, call.operation, call.target)
         self._log(request)
         status, headers, answer = self._answer(call, request, environ, body)
-        start_response(status, headers)
-        return [answer]
+        cut = self._faults.takes_half(request, answer if environ["REQUEST_METHOD"] != "HEAD" else b"")
+        start_response(status, _whole_length(headers, answer) if cut else headers)
+        return half(answer) if cut else [answer]
 
     def load(self) -> None:
         """Load moto, which takes longer than everything else here."""
@@ -186,6 +188,11 @@ def _struck(fault: Fault, call: AWSCall) -> _Answer:
         raise HangUp
     given = fault.answer
     return write_refusal(call, AWSRefusal(given.status, given.code, given.message, given.headers))
+
+
+def _whole_length(headers: list[tuple[str, str]], body: bytes) -> list[tuple[str, str]]:
+    kept = [each for each in headers if each[0].lower() != "content-length"]
+    return [*kept, ("Content-Length", str(len(body)))]
 
 
 def _json(body: dict[str, Any]) -> _Answer:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from ._server import HangUp
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ._requests import Request
 
@@ -42,6 +44,7 @@ class Fault:
         after: Whether the request is carried out first, and only its answer lost.
         times: How many requests it still meets.
         delay: Seconds of real time after which the request is carried out as if nothing had been.
+        cut: Whether the answer's body ends halfway, and the connection with it.
     """
 
     operation: str
@@ -51,6 +54,7 @@ class Fault:
     after: bool
     times: int
     delay: float = 0.0
+    cut: bool = False
 
     def meets(self, request: Request, *, after: bool) -> bool:
         """Whether it strikes this request now."""
@@ -61,6 +65,12 @@ class Fault:
             and fnmatchcase(request.target, self.target)
             and fnmatchcase(request.service, self.service)
         )
+
+
+def half(body: bytes) -> Iterator[bytes]:
+    """The first half of a body, and then a connection that breaks."""
+    yield body[: len(body) // 2]
+    raise HangUp
 
 
 class Faults:
@@ -120,6 +130,20 @@ class Faults:
         """
         return self._plan(Fault(operation, target, service, None, after, times))
 
+    def truncate(self, operation: str, *, target: str = "*", service: str = "*", times: int = 1) -> Fault:
+        """Carry out the next matching requests, and break the connection halfway through the answer's body.
+
+        Args:
+            operation: Pattern of operations.
+            target: Pattern of targets.
+            service: Pattern of services.
+            times: How many requests are met.
+
+        Returns:
+            The fault.
+        """
+        return self._plan(Fault(operation, target, service, None, after=True, times=times, cut=True))
+
     def slow(self, operation: str, seconds: float, *, target: str = "*", service: str = "*", times: int = 1) -> Fault:
         """Let the next matching requests wait before they are carried out.
 
@@ -150,9 +174,24 @@ class Faults:
 
     def strike(self, request: Request, *, after: bool) -> Fault | None:
         """The first fault that meets this request, counted as used; None when none does."""
+        return self._first(request, after=after, cut=False)
+
+    def takes_half(self, request: Request, body: bytes) -> bool:
+        """Whether a fault cuts the body of this request's answer, counted as used.
+
+        Raises:
+            HangUp: It does, and there is no body to be cut.
+        """
+        if self._first(request, after=True, cut=True) is None:
+            return False
+        if not body:
+            raise HangUp
+        return True
+
+    def _first(self, request: Request, *, after: bool, cut: bool) -> Fault | None:
         with self._lock:
             for fault in self._planned:
-                if fault.meets(request, after=after):
+                if fault.cut is cut and fault.meets(request, after=after):
                     fault.times -= 1
                     return fault
         return None

@@ -22,8 +22,6 @@ from nova_dpo_sdk.local._resources import BY_PATH, PYTORCHJOBS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nova_dpo_sdk.local._requests import Request
-
 SFT = SFTRecipe(name="support-sft", model=NovaModel.LITE, replicas=4, tuning=LoRA(alpha=64), warmup_steps=1)
 DPO = DPORecipe(name="support-dpo", model=NovaModel.LITE, replicas=4, beta=0.1, warmup_steps=1)
 RECORDS = 64
@@ -203,10 +201,10 @@ class Counted:
         self._mine = threading.local()
         self.count = 0
 
-    def number(self, request: Request, *, after: bool) -> int:
-        del request
+    def number(self, *, after: bool) -> int:
+        """The number of a request; of one that was on its way before counting began, 0."""
         if not after:
             with self._lock:
                 self.count += 1
                 self._mine.number = self.count
-        return self._mine.number
+        return getattr(self._mine, "number", 0)

@@ -56,7 +56,7 @@ class Trap(Faults):
         self._counted, self._at, self._act, self.met = Counted(), (point, phase), act, None
 
     def strike(self, request: Request, *, after: bool) -> Fault | None:
-        number = self._counted.number(request, after=after)
+        number = self._counted.number(after=after)
         if self._at != (number, "after" if after else "before"):
             return None
         self._at, self.met = None, request
