@@ -154,13 +154,11 @@ def _unclear(error: NovaError) -> list[str]:
     return [] if len(text) > 40 and "Traceback" not in text else [f"an unclear error: {text!r}"]
 
 
-def sweep(share: int | None = None, seed: int = 0) -> Iterator[Outcome]:
+def sweep(lasts: tuple[bool, ...] = (False, True), share: int | None = None, seed: int = 0) -> Iterator[Outcome]:
     """Every fault at every request, or a share of them drawn with a seed."""
     with workshop() as folder:
         whole, count = undisturbed(folder)
-        points = [
-            (kind, point, lasting) for lasting in (False, True) for kind in KINDS for point in range(1, count + 1)
-        ]
+        points = [(kind, point, lasting) for lasting in lasts for kind in KINDS for point in range(1, count + 1)]
         if share is not None:
             points = random.Random(seed).sample(points, min(share, len(points)))
         for kind, point, lasting in points:
