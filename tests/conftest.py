@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sagemaker_support import skip_what_misses_the_sdk
 
 from nova_dpo_sdk import ChatDataset, NovaClient, PreferenceDataset
 from nova_dpo_sdk.local import FakeClock, LocalCloud
@@ -11,6 +12,10 @@ from nova_dpo_sdk.local import FakeClock, LocalCloud
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip_what_misses_the_sdk(items)
 
 
 def chat(question: str, answer: str) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Which tests need the SageMaker SDK. Where NOVA_DPO_TEST_SAGEMAKER is set, none of them may be skipped."""
+"""Which tests need the SageMaker SDK: `pytest -m sagemaker` runs them alone.
+
+They are skipped where it is missing, unless NOVA_DPO_TEST_SAGEMAKER is set: then they fail.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,22 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-HAS_SDK = _is_installed("sagemaker.core")
-_MUST_RUN = bool(os.environ.get("NOVA_DPO_TEST_SAGEMAKER"))
+def _unless(missing: bool, reason: str) -> pytest.MarkDecorator:
+    must_run = bool(os.environ.get("NOVA_DPO_TEST_SAGEMAKER"))
+    return pytest.mark.skipif(missing and not must_run, reason=reason)
 
-needs_sdk = pytest.mark.skipif(
-    not (HAS_SDK or _MUST_RUN), reason="needs sagemaker.core of the SageMaker SDK (extra `sagemaker`)"
-)
-needs_trainer = pytest.mark.skipif(
-    not (_is_installed("sagemaker.train") or _MUST_RUN), reason="needs sagemaker.train of the SageMaker SDK"
-)
-without_sdk = pytest.mark.skipif(HAS_SDK, reason="the SageMaker SDK is installed")
+
+_SKIPS = {
+    "core": _unless(not _is_installed("sagemaker.core"), "needs sagemaker.core (extra `sagemaker`)"),
+    "train": _unless(not _is_installed("sagemaker.train"), "needs sagemaker.train of the SageMaker SDK"),
+}
+needs_sdk = pytest.mark.sagemaker("core")
+needs_trainer = pytest.mark.sagemaker("train")
+without_sdk = pytest.mark.skipif(_is_installed("sagemaker.core"), reason="the SageMaker SDK is installed")
+
+
+def skip_what_misses_the_sdk(items: list[pytest.Item]) -> None:
+    """Skip every test whose part of the SDK is missing."""
+    for item in items:
+        for mark in item.iter_markers("sagemaker"):
+            item.add_marker(_SKIPS[mark.args[0]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from botocore.session import Session
 from sagemaker_support import needs_sdk
 
 from nova_dpo_sdk import (
@@ -23,6 +24,12 @@ from nova_dpo_sdk.backends import JobRef
 from nova_dpo_sdk.catalog import Catalog, TuningKind
 from nova_dpo_sdk.errors import ConfigurationError, JobFailedError, NotFoundError
 from nova_dpo_sdk.recipes import Nova2SFTRecipe
+
+pytestmark = pytest.mark.skipif(
+    "ServerlessJobConfig"
+    not in Session().get_service_model("sagemaker").operation_model("CreateTrainingJob").input_shape.members,
+    reason="the installed botocore is older than serverless customization",
+)
 
 ROLE = "arn:aws:iam::123456789012:role/nova-execution"
 GROUP = "arn:aws:sagemaker:us-east-1:123456789012:model-package-group/nova"
