@@ -5,7 +5,7 @@ from convert_support import chat, chats, pair, preferences
 from test_convert_layouts import BAD, CHATS, GOOD, PAIRS, USER
 
 from nova_dpo_sdk.datasets._convert import convert_preferences
-from nova_dpo_sdk.datasets._lanes import LANES, FastLane, _is_utf8, _spots
+from nova_dpo_sdk.datasets._lanes import LANES, FastLane, _find, _harmful, _is_utf8
 from nova_dpo_sdk.datasets._layouts import BY_NAME
 from nova_dpo_sdk.datasets._rules import RESERVED_WORDS
 from nova_dpo_sdk.datasets._sources import Block
@@ -138,7 +138,8 @@ def test_a_pair_with_a_broken_side_is_no_chat_either(tmp_path):
 
 @pytest.mark.parametrize("word", RESERVED_WORDS)
 def test_every_reserved_word_is_spotted(word):
-    assert _spots(b'[{"text":"a"}]' + b"\n" * 50 + word.encode())
+    text = b'[{"text":"a"}]' + b"\n" * 50 + word.encode()
+    assert _harmful(text, _find(text)) == [len(text) - len(word)]
 
 
 def test_utf8_is_told_across_pieces():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pytest
 from dataset_records import changed, drop, image, line, pair, put, write
 
 from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset
+from nova_dpo_sdk.datasets._clean import Sorter
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError
 
 if TYPE_CHECKING:
@@ -217,3 +219,12 @@ def test_a_report_renders_as_sarif(tmp_path: Path) -> None:
         assert location["physicalLocation"]["artifactLocation"]["uri"].endswith("/my%20data.jsonl")
     assert [result["level"] for result in run["results"]] == ["warning", "error", "error"]
     assert run["results"][1]["locations"][0]["physicalLocation"]["region"]["startLine"] == 2
+
+
+def test_a_full_disk_under_a_cleaning_is_not_taken_for_a_fault_of_reading():
+    class Full(io.BytesIO):
+        def write(self, _, /):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(DatasetError, match="cannot be written: No space left"):
+        Sorter(Full(), Full()).take([b"{}"], 1, [])

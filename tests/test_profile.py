@@ -226,3 +226,14 @@ def test_lone_surrogates_and_odd_records_do_no_harm(tmp_path: Path) -> None:
     profile = pairs(tmp_path, odd, one_candidate, twice, b"[]\n", b"\xff\n", b"[" * 5000 + b"\n").profile()
     assert profile.records + profile.unreadable == 6
     assert profile.unreadable >= 5
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_older_one(tmp_path):
+    pytest.importorskip("matplotlib")
+    data = pairs(tmp_path, *many(3))
+    older = tmp_path / "older.nothing"
+    older.write_text("older")
+    with pytest.raises(DatasetError, match="cannot be written"):
+        data.profile().plot(older)
+    assert older.read_text() == "older"
+    assert sorted(tmp_path.iterdir()) == [older, data.path]

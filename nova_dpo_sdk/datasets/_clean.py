@@ -69,7 +69,7 @@ class Sorter:
             else:
                 good.append(line.removesuffix(b"\r"))
         self.written += len(good)
-        self._good.write(b"".join([line + b"\n" for line in good]))
+        _write(self._good, b"".join([line + b"\n" for line in good]))
 
     def take_too_long(self, problem: Problem) -> None:
         """Note a line that was not held."""
@@ -86,7 +86,17 @@ class Sorter:
             "reasons": reasons,
             "record": record,
         }
-        self._bad.write(msgspec.json.encode(entry) + b"\n")
+        _write(self._bad, msgspec.json.encode(entry) + b"\n")
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    try:
+        file.write(data)
+    except OSError as error:  # told here, because around a scan it would pass for a fault of reading
+        raise DatasetError(
+            f"The cleaned file cannot be written: {error.strerror or error}. Nothing was left; free space, or pass"
+            " another name."
+        ) from error
 
 
 def beside(target: Path) -> Path:

@@ -617,10 +617,12 @@ class _Way:
         """Which records the exact way has to look at, because of something in their texts."""
         if len(text) >= LIMITS["line-bytes"].value or not _is_utf8(text):
             return self._suspects_one_by_one(taken)
-        spots = _spots(text)
+        found = _find(text)
+        spots = _harmful(text, found)
         suspects = self._records_at(spots, taken) if spots else set[int]()
         if self._is_pair:
-            suspects.update(_twins(taken, text))
+            has_low = any(text.startswith(b"\\u00", start) for start in found)
+            suspects.update(_twins(taken, _sameness(text, has_low=has_low)))
         return suspects
 
     def _suspects_one_by_one(self, taken: list[Taken | None]) -> set[int]:
@@ -686,29 +688,31 @@ _HARMLESS = re.compile(
 ).match
 """Whether what looks suspicious is not: an escape that is in no reserved word, a text that says something."""
 
-_FORMS = finder([b"\\u", b"\\/"])
-_LOW = re.compile(rb"00(?<=\\u00)[0-7]").search
-_LOOK = 1 << 11
+_escapes = finder([b"\\u"])
+_slashes = finder([b"\\/"])
+_LOOK = 1 << 9
 _PIECE = 1 << 16
 
 
-def _spots(text: bytes) -> list[int]:
+def _harmful(text: bytes, found: list[int]) -> list[int]:
     """Where something stands that may be a reserved word, a blank text, or no text."""
-    return [start for start in _find(text) if not _HARMLESS(text, start)]
+    return [start for start in found if not _HARMLESS(text, start)]
 
 
-def _twins(taken: list[Taken | None], text: bytes) -> list[int]:
-    """The pairs whose answers are the same, or may be: an escaped character is the same in capitals and without."""
-    same: Callable[[Any, Any], bool] = eq
-    if b"\\" in text and _has_forms(text):
-        one_form = text.isascii() and not (b"/" in text and b"\\/" in text) and not _LOW(text)
-        same = _differ_in_capitals if one_form else _may_be_same
+def _sameness(text: bytes, *, has_low: bool) -> Callable[[Any, Any], bool]:
+    """How two answers in these lines are compared: one character may be written in several ways."""
+    if b"\\" not in text:
+        return eq
+    has_slashes = b"/" in text and bool(_slashes(text))
+    # Where there are escapes, they are near; finding all of them would take long.
+    if not has_slashes and not _escapes(text[:_LOOK]) and not _escapes(text):
+        return eq
+    return _differ_in_capitals if text.isascii() and not has_slashes and not has_low else _may_be_same
+
+
+def _twins(taken: list[Taken | None], same: Callable[[Any, Any], bool]) -> list[int]:
+    """The pairs whose answers are the same, or may be."""
     return [at for at, each in enumerate(taken) if each and same(each[1][-2], each[1][-1])]
-
-
-def _has_forms(text: bytes) -> bool:
-    """Whether there are characters that may be written in several ways; where there are, they are near."""
-    return bool(_FORMS(text[:_LOOK]) or _FORMS(text))
 
 
 def _differ_in_capitals(good: Text, bad: Text) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError
 
 if TYPE_CHECKING:
+    import os
+
     from nova_dpo_sdk.datasets._advice import Advice
     from nova_dpo_sdk.datasets._histogram import Distribution
     from nova_dpo_sdk.datasets._profile import Profile
@@ -38,10 +40,20 @@ def draw(profile: Profile, path: str | os.PathLike[str], advice: Advice | None) 
     _lengths(axes[0][1], profile)
     _bottom_left(axes[1][0], profile)
     _counts(axes[1][1], profile)
+    _save(figure, Path(path))
+
+
+def _save(figure: Any, target: Path) -> None:
+    from nova_dpo_sdk.datasets._files import refuse_same, replacing_all
+
+    drawn = io.BytesIO()
     try:
-        figure.savefig(Path(path))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"The picture cannot be written to {os.fspath(path)}: {error}.") from error
+        figure.savefig(drawn, format=target.suffix[1:] or "png")
+    except ValueError as error:
+        raise DatasetError(f"The picture cannot be written to {target}: {error}.") from error
+    refuse_same(None, target)
+    with replacing_all([target]) as (file,):
+        file.write(drawn.getvalue())
 
 
 def _title(profile: Profile) -> str:
