@@ -86,6 +86,10 @@ CALLS = (
     Call("s3", ("HeadObject", "GetObject"), "s3:GetObject", "escrow", "reads a job's output", platforms=_TJ),
     Call("iam", ("GetRole",), "iam:GetRole", "role", "checks the role before a submit", **_MORE),
     Call(
+        "iam", ("SimulatePrincipalPolicy",), "iam:SimulatePrincipalPolicy", "any",
+        "checks that the role may be passed", **_MORE,
+    ),
+    Call(
         "service-quotas", ("ListServiceQuotas",), "servicequotas:ListServiceQuotas", "any",
         "checks the quota before a submit", **_MORE,
     ),

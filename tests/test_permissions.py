@@ -68,6 +68,7 @@ def arn_of(request: Request, cloud: LocalCloud) -> str:
     if request.service == "s3":
         return request.target.replace("s3://", "arn:aws:s3:::")
     kinds = {
+        ("iam", "GetRole"): cloud.training.role,
         ("sagemaker", "DescribeCluster"): f"arn:aws:sagemaker:{where}:cluster/x1",
         ("eks", "DescribeCluster"): f"arn:aws:eks:{where}:cluster/{request.target}",
     }
@@ -93,7 +94,7 @@ def refused(cloud: LocalCloud, policy: Json) -> list[Request]:
         and not any(
             allowed(policy, call.action, arn_of(each, cloud))
             for call in CALLS
-            if call.service == each.service and each.operation in call.operations
+            if call.service.replace("service-", "service") == each.service and each.operation in call.operations
         )
     ]
 
