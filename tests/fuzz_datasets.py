@@ -129,7 +129,7 @@ class Fuzz:
             renderings(report)
         self.clean(data)
         if rng.random() < 0.3:
-            self.typed(lambda: type(data).convert(path, self.folder / "converted.jsonl"))
+            self.converted(type(data), path, rng)
         if rng.random() < 0.1:
             self.typed(data.profile)
             self.typed(lambda: data.split(self.folder / "t.jsonl", self.folder / "v.jsonl"))
@@ -185,10 +185,14 @@ class Fuzz:
         self.input = text.encode()
         self.counts["files of other layouts"] += 1
         self.counts["records of other layouts"] += len(records)
-        source, target = self.folder / "source.jsonl", self.folder / "target.jsonl"
+        source = self.folder / "source.jsonl"
         source.write_bytes(self.input)
+        self.converted(rng.choice([PreferenceDataset, ChatDataset]), source, rng)
+
+    def converted(self, kind: type[PreferenceDataset | ChatDataset], source: Path, rng: Random) -> None:
+        """A conversion counts every record, and what it writes is without an error."""
+        target = self.folder / "target.jsonl"
         target.unlink(missing_ok=True)
-        kind = rng.choice([PreferenceDataset, ChatDataset])
         done = self.typed(lambda: kind.convert(source, target, clean_reserved=rng.random() < 0.5))
         if done is None:
             expect(not target.exists(), "a conversion that failed left a file")
@@ -197,7 +201,8 @@ class Fuzz:
         expect(done.written + dropped == done.read, f"{done.written} written and {dropped} dropped of {done.read} read")
         if done.written:
             report = done.dataset.report()
-            expect(report.ok and report.records == done.written, f"what was converted has errors: {report}")
+            clean = report.ok or done.layout.startswith("nova-")  # records in Nova's own layout are copied as they are
+            expect(clean and report.records == done.written, f"what was converted has errors: {report}")
         self.counts["conversions"] += 1
 
     def parts(self, rng: Random) -> None:

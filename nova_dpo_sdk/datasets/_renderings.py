@@ -49,7 +49,7 @@ def as_sarif(report: Report, findings: Iterable[Finding] = ()) -> str:
             "good": report.good,
             "bad": report.bad,
             "counts": dict(report.counts),
-            "sha256": report.sha256,
+            **({"sha256": report.sha256} if report.sha256 else {}),
         },
     }
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
