@@ -433,13 +433,17 @@ def _transcripts(record: _Transcripts) -> Taken | None:
     return tuple([_NAMES[name] for name in said[:-2:2]]), [b'"%b"' % text[1:] for text in spoken]
 
 
+_OTHER_SPACE = re.compile(rb"[\\\xc2\xe1\xe2\xe3]").search
+"""Finds what may be, or begin, white space other than a blank: line ends and rare spaces are for the exact way."""
+
+
 def _two_texts(record: _TwoTexts) -> Taken | None:
     """Two texts that begin alike; what they share up to the last space is the prompt."""
     chosen, rejected = bytes(record.chosen), bytes(record.rejected)
     end = _parting(chosen, rejected)
     cut = chosen.rfind(b" ", 0, end)
     word = chosen[cut : end + 1] + rejected[end : end + 1]
-    if cut < 0 or b"\\" in word or not word.isascii():  # other spaces and line ends are for the exact way
+    if cut < 0 or _OTHER_SPACE(word):
         return None
     return _USER, (chosen[:cut] + b'"', b'"' + chosen[cut:], b'"' + rejected[cut:])
 
