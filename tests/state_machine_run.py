@@ -188,7 +188,8 @@ def _one(state: Json) -> None:
     if state["Type"] == "Wait":
         state["Seconds"] = 0
     for each in state.get("Retry", ()):
-        each.update({"IntervalSeconds": 1, "BackoffRate": 1.0} if "IntervalSeconds" in each else {})
+        if "IntervalSeconds" in each:
+            each.update(IntervalSeconds=1, BackoffRate=1.0, MaxAttempts=2)
     if resource == "aws-sdk:eks:describeCluster":  # Step Functions capitalises names of fields; moto leaves them
         state["Parameters"] = {"name.$": state["Parameters"]["Name.$"]}
         state["ResultSelector"] = {"url.$": "$.cluster.endpoint", "ca.$": "$.cluster.certificateAuthority.data"}

@@ -150,6 +150,41 @@ def test_a_passing_fault_is_tried_again_and_a_refusal_is_not(ready, cloud, bridg
     assert len(bridge.calls) == 1
 
 
+@pytest.mark.parametrize("fault", ["manifest-relative", "manifest-other-key", "manifest-late"])
+@pytest.mark.usefixtures("bridge")
+def test_a_manifest_that_is_late_or_odd_still_names_the_checkpoint(ready, cloud, chats, fault):
+    cloud.script_fault(fault)
+    machine = StateMachine.of(ready, "one", lambda chain: chain.run("sft", SFT, chats))
+    machine.prepare()
+    done = Execution(cloud, machine.to_dict())
+    assert (done.status, done.cause) == ("SUCCEEDED", "")
+    assert done.output["checkpoints"]["sft"] == ready.job(done.output["jobs"]["sft"]).checkpoint().uri
+
+
+@pytest.mark.usefixtures("bridge")
+def test_a_manifest_that_never_comes_ends_the_execution(ready, cloud, chats):
+    cloud.script_fault("manifest-missing")
+    machine = StateMachine.of(ready, "one", lambda chain: chain.run("sft", SFT, chats))
+    machine.prepare()
+    done = Execution(cloud, machine.to_dict())
+    assert (done.status, done.error) == ("FAILED", "NovaNoCheckpoint")
+
+
+@pytest.mark.usefixtures("bridge")
+def test_a_manifest_older_than_the_job_is_not_the_jobs(ready, cloud, chats):
+    machine = StateMachine.of(ready, "one", lambda chain: chain.run("sft", SFT, chats))
+    machine.prepare()
+    place = ready.output.join(machine.stages[0].plan.name, "manifest.json")
+    old = json.dumps({"checkpoint_s3_bucket": "s3://customer-escrow-old/x"}).encode()
+    ready.backend.aws.write(place, old, content_type="application/json")
+    cloud.clock.sleep(3600)
+    cloud.script_fault("manifest-late", lasts=600)
+    done = Execution(cloud, machine.to_dict())
+    assert done.status == "SUCCEEDED"
+    assert "sft: wait for it" in done.states
+    assert done.output["checkpoints"]["sft"] != "s3://customer-escrow-old/x"
+
+
 @pytest.mark.usefixtures("bridge")
 def test_training_jobs_hand_over_through_the_reader(cloud, tone):
     nova = NovaClient(cloud.training_jobs(), output=cloud.output)

@@ -93,6 +93,15 @@ def test_every_finding_is_known_before_the_first_submit(nova, cloud, pairs):
     assert str(plan).endswith("1 errors. Nothing was sent; cannot be run.")
 
 
+def test_what_only_the_cluster_knows_is_asked_before_the_first_submit(nova, cloud, pairs):
+    cloud.role = "team"  # may work in other namespaces only
+    with pytest.raises(PlanRejectedError, match="cannot run; no job was sent") as refused:
+        nova.sweep(DPO, beta=[0.05, 0.1]).run("betas", pairs, allow=QUIET)
+    assert len(refused.value.findings) == len({str(each) for each in refused.value.findings})
+    written = [each.target for each in cloud.requests if each.operation == "PutObject"]
+    assert set(written) <= {"s3://acme-nova/runs/checks/writable"}
+
+
 def test_a_finding_that_all_trials_share_is_said_once(nova, pairs):
     plan = nova.sweep(DPO, beta=[0.05, 0.08, 0.1]).plan(pairs)
     assert [each.where for each in plan.findings if each.code == "few-records"] == ["data"]

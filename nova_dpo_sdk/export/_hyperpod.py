@@ -32,14 +32,14 @@ MANIFEST_LOOKS, MANIFEST_PAUSE = 20, 30
 
 def connect(backend: HyperPodBackend, then: str) -> dict[str, Json]:
     """The states that find the cluster's Kubernetes API, and where its checkpoints are kept."""
-    arn = "$.Orchestrator.Eks.ClusterArn"
+    arn, escrow = "$.Orchestrator.Eks.ClusterArn", "$..RestrictedInstanceGroups[*].EnvironmentConfig.S3OutputPath"
     return {
         CLUSTER: asl.task(
             "aws-sdk:sagemaker:describeCluster",
             {"ClusterName": backend.cluster},
             ResultSelector={
                 "name.$": f"States.ArrayGetItem(States.StringSplit({arn}, '/'), 1)",
-                "escrow.$": "$..RestrictedInstanceGroups[*].EnvironmentConfig.S3OutputPath",
+                "escrow.$": f"States.ArrayUnique({escrow})",
             },
             ResultPath="$.cluster",
             Retry=asl.try_again("SageMaker", ["ResourceNotFoundException"]),

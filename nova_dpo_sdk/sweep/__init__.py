@@ -216,7 +216,7 @@ class SweepPlan:
         itself is left on the platform, unless there is a cap: then its job is stopped, as no cap could be kept.
 
         Raises:
-            PlanRejectedError: A trial, or a limit, has errors; nothing was sent.
+            PlanRejectedError: A trial, or a limit, has errors, or AWS or the cluster would refuse it; nothing was sent.
             JobTimeoutError: The time is up; the jobs run on.
         """
         self.check()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nova_dpo_sdk.chain import StageStatus
 from nova_dpo_sdk.chain._show import stage_took
-from nova_dpo_sdk.errors import JobFailedError, NovaError
+from nova_dpo_sdk.errors import Finding, JobFailedError, NovaError, PlanRejectedError
 from nova_dpo_sdk.sweep._results import SweepResults, TrialResult, replica_hours
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Run:
         }
 
     def to_end(self, timeout: float) -> SweepResults:
+        self._ask_first()
         ends = self._clock.monotonic() + timeout
         waiting = sorted(self._planned.sweep, key=lambda trial: not self._takes_its_place_anyway(trial))
         while True:
@@ -64,6 +65,20 @@ class Run:
         return SweepResults(
             self._planned.sweep.recipe.name, [self._results[each.stage] for each in self._planned.sweep]
         )
+
+    def _ask_first(self) -> None:
+        """Ask AWS and the cluster about new trials before any is sent: about one for each number of replicas."""
+        self._client.backend.resolve()
+        found: list[Finding] = []
+        asked: set[int] = set()
+        for trial, plan in zip(self._planned.sweep, self._planned.plans, strict=True):
+            if trial.recipe.replicas in asked or self._takes_its_place_anyway(trial):
+                continue
+            asked.add(trial.recipe.replicas)
+            answer = self._client.backend.preflight(plan.resolved())
+            found += [] if answer.is_there else [each for each in answer.errors if each not in found]
+        if found:
+            raise PlanRejectedError(f"{self._planned.sweep!r} cannot run; no job was sent:", found)
 
     def _takes_its_place_anyway(self, trial: Trial) -> bool:
         """Whether a trial runs already, or has finished: beginning it costs nothing more."""
