@@ -147,3 +147,10 @@ def test_utf8_is_told_across_pieces():
     assert _is_utf8(text)
     assert not _is_utf8(text[:-1])
     assert not _is_utf8(text[:65_537] + text[65_538:])
+
+
+@pytest.mark.parametrize("instruction", [0, True, None, [], {"a": "b"}, ""])
+def test_an_instruction_that_is_no_text_is_not_joined_with_its_input(tmp_path, instruction):
+    odd = {"instruction": instruction, "input": "Paris.", "output": "Hello"}
+    _, written = chats(tmp_path, CHATS["alpaca"], odd, layout="alpaca")  # reads what was written, on every way
+    assert written[0] == chats(tmp_path, CHATS["alpaca"], layout="alpaca")[1][0]

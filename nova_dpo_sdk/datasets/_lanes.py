@@ -383,9 +383,10 @@ def _instruction(record: _Alpaca | _AlpacaRanked, *answers: Text) -> Taken | Non
     asked: Text = record.instruction
     if record.input is not _ABSENT and record.input != _EMPTY:
         extra = bytes(record.input)
-        if asked == _EMPTY or extra[:1] != b'"':
-            return None
-        asked = b"%b\\n%b" % (bytes(asked)[:-1], extra[1:])
+        head = bytes(asked)
+        if asked == _EMPTY or head[:1] != b'"' or extra[:1] != b'"':
+            return None  # there is nothing to join, or one of them is no text
+        asked = b"%b\\n%b" % (head[:-1], extra[1:])
     if record.system is _ABSENT:
         return _USER, (asked, *answers)
     return _SYSTEM_USER, (record.system, asked, *answers)
