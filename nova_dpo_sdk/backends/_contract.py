@@ -170,8 +170,8 @@ class JobRef:
         platform = known.get(match["platform"]) if match else None
         if match is None or platform is None or len(path) != lengths[platform] or not all(path):
             raise ConfigurationError(
-                f"{text!r} is not a job reference. One looks like hyperpod://us-east-1/<cluster>/<namespace>/<job>: "
-                "take it from job.ref."
+                f"{text!r} is not a job reference. One looks like hyperpod://us-east-1/<cluster>/<namespace>/<job> or "
+                "training-jobs://us-east-1/<job>: take it from job.ref."
             )
         return cls(platform, match["region"], path)
 
