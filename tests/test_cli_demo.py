@@ -130,6 +130,23 @@ def test_kept_the_cloud_can_be_asked_until_ctrl_c(shell):
     assert not (shell.folder / "out" / "cloud.json").exists()
 
 
+def test_a_cloud_of_its_own_serves_other_shells_until_ctrl_c(shell):
+    file = shell.folder / "cloud.json"
+    asked = []
+
+    class Pressed(FakeClock):
+        def sleep(self, seconds):
+            assert seconds
+            asked.append(main(["chain", "list", "--local", str(file)], clock=self))
+            raise KeyboardInterrupt
+
+    shell.clock = Pressed()
+    told = shell("cloud", file, "--pace", "0.5")
+    assert (told.code, asked) == (0, [0])
+    assert f"nova-dpo chain list --local {file}" in told.out
+    assert not file.exists()
+
+
 def test_a_bar_is_full_at_the_end():
     assert bar(0, 10) == "─" * 24
     assert bar(10, 10) == bar(3, 0) == "━" * 24

@@ -48,6 +48,24 @@ def test_beta_sweep_finds_a_best_beta_and_goes_on_when_run_again(nova, capsys, t
     assert program.best_beta(nova, SAMPLES, None) == best
 
 
+def test_durable_chain_stopped_in_the_middle_ends_with_the_same_best(cloud, nova, monkeypatch, capsys):
+    program = example("durable_chain")
+    began = program.NovaClient(cloud.hyperpod(), output=cloud.output)
+
+    def stop(stage, _snapshot):
+        if stage.startswith("dpo"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "told", stop)
+    with pytest.raises(KeyboardInterrupt):
+        program.best_of_three(began, SAMPLES)
+    monkeypatch.undo()
+    best = program.best_of_three(nova, SAMPLES)
+    assert program.best_of_three(nova, SAMPLES) == best
+    assert len(nova.jobs()) == 4
+    assert capsys.readouterr().out.count("1 attempt(s)") == 8
+
+
 def test_hand_over_writes_a_sound_definition_and_starts_nothing(nova, tmp_path, capsys):
     machine = example("hand_over").export(nova, SAMPLES, tmp_path)
     definition = json.loads((tmp_path / "support-tone.asl.json").read_text(encoding="utf-8"))

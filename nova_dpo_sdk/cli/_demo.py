@@ -14,10 +14,11 @@ from nova_dpo_sdk.backends import JobStatus
 from nova_dpo_sdk.backends._show import size
 from nova_dpo_sdk.backends._training_submit import require_sdk
 from nova_dpo_sdk.catalog import Catalog, NovaModel, Platform, Technique
+from nova_dpo_sdk.cli._cloud import keep
 from nova_dpo_sdk.cli._data import conversion_lines
 from nova_dpo_sdk.cli._faults import LATE, LIST, PACE, PATIENCE, Day, day_of, hurried, list_faults
 from nova_dpo_sdk.cli._faults import LOOK as BAD_LOOK
-from nova_dpo_sdk.cli._out import BAD, GOOD, counted, in_a_line, plural, say, write_file
+from nova_dpo_sdk.cli._out import BAD, GOOD, counted, in_a_line, plural, write_file
 from nova_dpo_sdk.cli._screen import bar, screen
 from nova_dpo_sdk.client import NovaClient
 from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset, detect_layout
@@ -78,25 +79,11 @@ def demo(arguments: argparse.Namespace) -> int:
         with LocalCloud(clock=clock, script=script) as cloud:
             show.run(cloud, chats, pairs)
             if arguments.keep:
-                _keep(cloud, show)
+                tries = [f"nova-dpo status {ref} --local {{file}}" for ref in show.refs[-1:]]
+                keep(cloud, show.out / "cloud.json", show.clock, tries)
     except _Refused:
         return BAD
     return GOOD
-
-
-def _keep(cloud: LocalCloud, show: _Demo) -> None:
-    import json
-
-    file = write_file(show.out / "cloud.json", json.dumps(cloud.connection().to_dict(), indent=2) + "\n")
-    say("", "The rehearsal cloud runs on until you press Ctrl-C. Try this in another shell:", "")
-    say(*(f"  nova-dpo status {ref} --local {file}" for ref in show.refs[-1:]))
-    try:
-        while True:
-            show.clock.sleep(1.0)
-    except KeyboardInterrupt:
-        say("", "The rehearsal cloud is gone.")
-    finally:
-        file.unlink(missing_ok=True)
 
 
 def _kind(sent: dict[str, Any]) -> str:

@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"nova-dpo-sdk {__version__}")
     words = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _demo(words)
+    _cloud(words)
     _recipe(words)
     _data(words)
     _plan(words)
@@ -119,6 +120,25 @@ def _demo(words: Words) -> None:
     word.add_argument("--seed", type=int, default=1, metavar="N", help="for --fault random (default: 1)")
     word.add_argument(
         "--keep", action="store_true", help="let the rehearsal cloud run on until Ctrl-C, for --local in another shell"
+    )
+
+
+def _cloud(words: Words) -> None:
+    word = _word(
+        words,
+        "cloud",
+        "_cloud:cloud",
+        "run a rehearsal cloud for scripts and commands of other shells, until Ctrl-C",
+        "What it takes to reach it is written to FILE; --local FILE of other commands, and\n"
+        "LocalCloud.attach() in Python, read it.",
+    )
+    word.add_argument("file", metavar="FILE", help="where to write the connection")
+    word.add_argument(
+        "--pace",
+        type=_seconds,
+        metavar="X",
+        default=1.0,
+        help="factor on how long jobs take (default: 1, half a minute)",
     )
 
 
@@ -307,7 +327,7 @@ def _run_options(word: argparse.ArgumentParser) -> None:
 
 def _local(word: argparse.ArgumentParser) -> None:
     word.add_argument(
-        "--local", metavar="FILE", help="use the rehearsal cloud of `nova-dpo demo --keep`: its cloud.json"
+        "--local", metavar="FILE", help="use the rehearsal cloud of `nova-dpo cloud FILE`, or of `nova-dpo demo --keep`"
     )
 
 

@@ -86,5 +86,5 @@ def connection(file: str, clock: Clock | None) -> LocalConnection:
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"{file} is not the connection of a rehearsal cloud: {error}. "
-            "`nova-dpo demo --keep` writes one, cloud.json."
+            "`nova-dpo cloud FILE` writes one, and so does `nova-dpo demo --keep`."
         ) from error
