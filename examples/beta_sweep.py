@@ -52,7 +52,7 @@ def best_beta(nova: NovaClient, samples: Path, picture: Path | None) -> Checkpoi
             results.plot(picture, accuracy, "reward accuracy")
         best = results.best(accuracy)
         print(f"best: {best.trial.label}")
-        assert best.checkpoint is not None  # noqa: S101 - it finished, or it would not be the best
+        assert best.checkpoint is not None
         return best.checkpoint
 
 
