@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset
 from nova_dpo_sdk.datasets._exact import Explainer
 from nova_dpo_sdk.datasets._fast import QuickLook
+from nova_dpo_sdk.datasets._lines import Lines
 from nova_dpo_sdk.datasets._scan import Order, scan
 from nova_dpo_sdk.datasets._seen import Seen
 
@@ -158,7 +159,7 @@ def some_line(kind: str, rng: Random) -> bytes:
 def test_what_the_quick_look_takes_in_the_exact_diagnosis_finds_clean(kind: str, seed: int) -> None:
     rng = Random(seed)  # noqa: S311 - nothing secret hangs on it
     data = some_line(kind, rng)
-    harvest = QuickLook(KINDS[kind]).look([data])
+    harvest = QuickLook(KINDS[kind]).look(Lines(data))
     assert len(harvest.rows) + len(harvest.doubtful) == 1
     if harvest.rows:
         diagnosis = KINDS[kind].explain(data)
@@ -194,7 +195,7 @@ def test_good_records_are_taken_in_by_the_quick_look(kind: str) -> None:
         usual = "toolConfig" not in seed and "document" not in json.dumps(seed)
         for separators in ((",", ":"), (", ", ": ")):
             data = json.dumps(seed, separators=separators).encode()
-            assert bool(QuickLook(KINDS[kind]).look([data]).rows) is (clean and usual)
+            assert bool(QuickLook(KINDS[kind]).look(Lines(data)).rows) is (clean and usual)
 
 
 def test_lines_that_hide_a_second_key_are_never_taken_in() -> None:
@@ -202,7 +203,7 @@ def test_lines_that_hide_a_second_key_are_never_taken_in() -> None:
     twice = good.replace(b'"role": "user"', b'"role": "user", "role": "user"', 1)
     assert twice != good
     for other in (good, good.replace(b": ", b":"), good.replace(b": ", b" : ")):
-        assert QuickLook(KINDS["pair"]).look([other, twice, other]).doubtful == [1]
+        assert QuickLook(KINDS["pair"]).look(Lines(b"\n".join([other, twice, other]))).doubtful == [1]
 
 
 def test_a_second_key_is_not_made_up_for_by_missing_spaces() -> None:
@@ -210,9 +211,9 @@ def test_a_second_key_is_not_made_up_for_by_missing_spaces() -> None:
     twice = good.replace(b'{"text": "Hello"}', b'{"text":"Hello","text":"Hello"}', 1)
     for count in range(20):
         tight = twice.replace(b", ", b",", count)
-        assert QuickLook(KINDS["pair"]).look([tight, good]).doubtful == [0]
+        assert QuickLook(KINDS["pair"]).look(Lines(tight + b"\n" + good)).doubtful == [0]
     wide = twice.replace(b'"role": ', b'"role" :', 1)
-    assert QuickLook(KINDS["pair"]).look([wide]).doubtful == [0]
+    assert QuickLook(KINDS["pair"]).look(Lines(wide)).doubtful == [0]
 
 
 def test_the_collector_is_running_again_after_a_look(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> Path:
 
 def expect_unpacked(path: Path, packed: bytes) -> None:
     path.write_bytes(packed)
-    report = PreferenceDataset.from_jsonl(path).report()
+    report = PreferenceDataset.from_jsonl(path).report(hashed=True)
     assert (report.records, report.bad) == (3, 1)
     assert report.counts == {"compressed": 1, "bad-json": 1}
     assert (report.size, report.sha256) == (len(packed), hashlib.sha256(packed).hexdigest())

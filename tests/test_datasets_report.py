@@ -36,7 +36,7 @@ def codes(report: object) -> list[tuple[int, str]]:
 def test_every_bad_line_is_reported_in_one_pass(file: Path) -> None:
     lines = [line(pair()), b"oops\n", line(pair("b")), b"\n", line(changed(pair("c"), drop(M))), line(pair("d"))]
     write(file, *lines)
-    report = PreferenceDataset.from_jsonl(file).report()
+    report = PreferenceDataset.from_jsonl(file).report(hashed=True)
     assert codes(report) == [(2, "bad-json"), (4, "blank-line"), (5, "missing-key")]
     assert [problem.offset for problem in report.problems] == [
         len(b"".join(lines[:1])), len(b"".join(lines[:3])), len(b"".join(lines[:4])),
@@ -92,7 +92,7 @@ def test_the_last_line_needs_no_newline_and_carriage_returns_are_only_noted(file
 
 def test_a_pretty_printed_array_is_named_once(file: Path) -> None:
     file.write_text(json.dumps([pair(), pair("b")], indent=2))
-    report = PreferenceDataset.from_jsonl(file).report()
+    report = PreferenceDataset.from_jsonl(file).report(hashed=True)
     assert codes(report) == [(1, "json-array")]
     assert report.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
@@ -198,7 +198,7 @@ def test_bad_records_count_for_nothing(file: Path) -> None:
 
 
 def test_lengths_are_counted_in_steps_of_1024_estimated_tokens(file: Path) -> None:
-    fixed = len('"Be brief.""Hello""Hello, how can I help?""""Paris."')  # texts count as they stand in the file
+    fixed = len("Be brief.HelloHello, how can I help?Paris.")  # texts count as UTF-8
     fits = pair("x" * (4096 - fixed))
     over = pair("x" * (4096 - fixed + 1))
     wide = pair("é" * ((4096 - fixed) // 2 + 1))

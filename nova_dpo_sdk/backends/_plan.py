@@ -279,7 +279,7 @@ def _read_data(recipe: Recipe, inputs: PlanInputs) -> tuple[list[Upload | None],
         if data is None:
             continue
         try:
-            report = data.report()
+            report = data.report(hashed=True)
         except DatasetError as error:
             found.append(Finding("data-unreadable", Severity.ERROR, role, str(error), data.where))
             uploads.append(None)

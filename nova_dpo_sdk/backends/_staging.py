@@ -37,7 +37,7 @@ def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] |
     with ThreadPoolExecutor(2, thread_name_prefix="nova-check") as pool:
         if data.sources:
             aws.check_bucket(output)
-            return replace(data, known=data.check())
+            return replace(data, known=data.check(hashed=True))
         hashing = pool.submit(_measured, data)
         aws.check_bucket(output)
         measured = hashing.result()

@@ -318,6 +318,7 @@ class Walk:
         self._nova2 = explainer.nova2
         self._faults = faults
         self._features = 0
+        self._system_texts: list[str] = []
         self._prompt: list[str] = []
         self._answers: list[tuple[str, list[str]]] = []
         self._media: dict[str, int] = {}
@@ -332,7 +333,11 @@ class Walk:
         answers = [texts for _, texts in sorted(self._answers, key=_by_label, reverse=True)]
         first, second = [*answers, [], []][:2]
         return _facts.facts_of(
-            self._features, (*self._prompt, *self._uris), first, second if self._preference else None
+            self._features,
+            self._system_texts,
+            (*self._prompt, *self._uris),
+            first,
+            second if self._preference else None,
         )
 
     def record(self, record: dict[str, Any]) -> None:
@@ -409,7 +414,7 @@ class Walk:
             if self.object(item, path, ("text",)):
                 text = self.string(item, "text", path)
                 if text is not None:
-                    self.text(text, f"{path}.text", self._prompt)
+                    self.text(text, f"{path}.text", self._system_texts)
                     if not text.strip():
                         self.say("system-items", f"{path}.text", "The system text is blank.")
 

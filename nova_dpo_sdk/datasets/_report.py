@@ -54,7 +54,7 @@ class Report:
         kind: `preference` or `chat`.
         records: Lines that are not blank; `good` of them have no error, `bad` have one or more.
         size: Bytes that were read.
-        sha256: Hash of the bytes that were read, in hex.
+        sha256: Hash of the bytes that were read, in hex; empty when nobody asked for it.
         image_records: Good records with images.
         video_records: Good records with a video.
         system_records: Good records with a system prompt.
@@ -218,7 +218,7 @@ class Report:
         verdict = "ok" if self.ok else f"{self.bad:,} bad"
         return (
             f"{self.path}: {verdict}; {self.records:,} {self.kind} records, {self.errors:,} errors, "
-            f"{self.warnings:,} warnings, {self.size:,} bytes, sha256 {self.sha256[:12]}"
+            f"{self.warnings:,} warnings, {self.size:,} bytes" + (f", sha256 {self.sha256[:12]}" if self.sha256 else "")
         )
 
     def _table(self) -> list[str]:

@@ -6,14 +6,13 @@ import gc
 from array import array
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from operator import itemgetter
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from nova_dpo_sdk.datasets import _facts
 from nova_dpo_sdk.datasets._exact import BLANK, Explainer, Fault
 from nova_dpo_sdk.datasets._fast import QuickLook
-from nova_dpo_sdk.datasets._lines import BLOCK, Block, Reader
+from nova_dpo_sdk.datasets._lines import BLOCK, Block, Lines, Reader
 from nova_dpo_sdk.datasets._report import Problem, Report
 from nova_dpo_sdk.datasets._rules import LIMITS, RULES, severities
 from nova_dpo_sdk.datasets._seen import Seen
@@ -21,11 +20,11 @@ from nova_dpo_sdk.datasets._unpack import Unpacked, compression
 from nova_dpo_sdk.errors import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from pathlib import Path
 
     from nova_dpo_sdk.datasets._facts import Facts
-    from nova_dpo_sdk.datasets._fast import Harvest
+    from nova_dpo_sdk.datasets._harvest import Harvest
 
 MOST_KEYS = 1 << 18
 """Records of a part whose repeats in other parts are looked for; 24 bytes each."""
@@ -46,6 +45,8 @@ class Order:
         quick: Whether clean lines are taken in by the quick look; the report is the same without it.
         block: Bytes that are read at a time.
         head: Whether the file's beginning is among what is read.
+        hashed: Whether to hash what is read (SHA-256).
+        gentle: Whether processes that look at parts stand back behind others.
     """
 
     path: Path
@@ -55,6 +56,8 @@ class Order:
     quick: bool = True
     block: int = BLOCK
     head: bool = True
+    hashed: bool = False
+    gentle: bool = False
 
 
 class Measured(Protocol):
@@ -67,7 +70,7 @@ class Measured(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Hash, in hex."""
+        """Hash, in hex; empty when nobody asked for it."""
         ...
 
 
@@ -86,13 +89,14 @@ def scan(stream: BinaryIO, order: Order, sink: Sink | None = None) -> Report:
     packed = compression(stream)
     if not packed:
         return ledger.report(_read(stream, order, ledger))
-    unpacked = Unpacked(stream, packed, order.path)
+    unpacked = Unpacked(stream, packed, order.path, hashed=order.hashed)
     _read(cast("BinaryIO", unpacked), order, ledger)
     return ledger.report(unpacked.meter, packed=packed)
 
 
 def _read(stream: BinaryIO, order: Order, ledger: Ledger) -> Reader:
-    reader = Reader(stream, longest=_LONGEST, block=order.block, hashed=not isinstance(stream, Unpacked))
+    hashed = order.hashed and not isinstance(stream, Unpacked)
+    reader = Reader(stream, longest=_LONGEST, block=order.block, hashed=hashed)
     with without_collector():
         for block in reader.blocks():
             ledger.take(block)
@@ -168,16 +172,13 @@ class Ledger:
     def _lines(self, block: Block) -> None:
         if not self._carriage_return and b"\r" in block.data:
             self._windows_newlines(block)
-        lines = block.data.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
-        longest = max(map(len, lines))
-        if self._quick is None or longest > _LONGEST or self._may_be_array(lines):
+        lines = Lines(block.data)
+        if self._quick is None or lines.has_longer(_LONGEST) or self._may_be_array(lines):
             self._take_in(self._one_by_one(lines, range(len(lines)), block.offset), lines, block.offset)
         else:
-            self._together(self._quick.look(lines), lines, block.offset, longest)
+            self._together(self._quick.look(lines), lines, block.offset)
         if self._sink is not None:
-            self._sink.take(lines, self._line, self._problems.new)
+            self._sink.take(list(lines), self._line, self._problems.new)
         self._line += len(lines)
 
     def _windows_newlines(self, block: Block) -> None:
@@ -189,50 +190,48 @@ class Ledger:
         offset = block.offset + block.data.rfind(b"\n", 0, at) + 1
         self._file("windows-newlines", line, offset, "Lines end with a carriage return and a line feed.")
 
-    def _together(self, harvest: Harvest, lines: list[bytes], offset: int, longest: int) -> None:
+    def _together(self, harvest: Harvest, lines: Lines, offset: int) -> None:
         """Take in what the quick look found, and judge the rest of the lines one by one."""
         self._records += len(harvest.rows)
         found = self._one_by_one(lines, harvest.doubtful, offset) if harvest.doubtful else []
-        if found:
+        if found or not harvest.ordered:
             found += zip(harvest.rows, harvest.facts(), strict=True)
             self._take_in(sorted(found, key=itemgetter(0)), lines, offset)
         elif harvest.rows:
-            self._take_in_clean(harvest, lines, offset, longest)
+            self._take_in_clean(harvest, lines, offset)
 
-    def _one_by_one(self, lines: list[bytes], places: Iterable[int], offset: int) -> list[tuple[int, Facts]]:
+    def _one_by_one(self, lines: Lines, places: Iterable[int], offset: int) -> list[tuple[int, Facts]]:
         """Judge lines by the exact diagnosis; the places and facts of the good ones."""
-        offsets = list(_offsets(lines, offset))
-        judged = [(place, self._judged(lines[place], self._line + place, offsets[place])) for place in places]
+        judged = [
+            (place, self._judged(lines[place], self._line + place, offset + lines.starts[place])) for place in places
+        ]
         return [(place, facts) for place, facts in judged if facts is not None]
 
-    def _take_in(self, found: list[tuple[int, Facts]], lines: list[bytes], offset: int) -> None:
+    def _take_in(self, found: list[tuple[int, Facts]], lines: Lines, offset: int) -> None:
         """Add good records to the picture, each with its place among the lines."""
-        offsets = list(_offsets(lines, offset))
         for place, facts in found:
-            self._shape(facts.features, self._line + place, offsets[place])
+            self._shape(facts.features, self._line + place, offset + lines.starts[place])
             self._length(facts.size)
         if self._repeats:
             numbers = [-self._line - place if facts.turned else self._line + place for place, facts in found]
             self._repeated([facts.key for _, facts in found], numbers, lines, offset)
 
-    def _take_in_clean(self, harvest: Harvest, lines: list[bytes], offset: int, longest: int) -> None:
+    def _take_in_clean(self, harvest: Harvest, lines: Lines, offset: int) -> None:
         """The same for a harvest, many at a time."""
-        features, rows = harvest.features, harvest.rows
-        offsets = [offset] if rows[0] == 0 else list(_offsets(lines, offset))
+        features, rows, first = harvest.features, harvest.rows, self._line
         if features.count(features[0]) == len(rows):
-            self._shape(features[0], self._line + rows[0], offsets[rows[0]], len(rows))
+            start = lines.starts[rows[0]] if rows[0] else 0
+            self._shape(features[0], first + rows[0], offset + start, len(rows))
         else:
-            offsets = list(_offsets(lines, offset))
             for row, feature in zip(rows, features, strict=True):
-                self._shape(feature, self._line + row, offsets[row])
-        if longest <= _facts.BYTES_PER_STEP:
+                self._shape(feature, first + row, offset + lines.starts[row])
+        if not lines.has_longer(_facts.BYTES_PER_STEP):
             self._lengths[0] = self._lengths.get(0, 0) + len(rows)
         else:
-            for size in harvest.sizes():
+            for size in harvest.encoded().sizes():
                 self._length(size)
         if self._repeats:
-            keys, turned = harvest.keys()
-            first = self._line
+            keys, turned = harvest.encoded().keys()
             if turned:
                 numbers = [-first - row if turn else first + row for row, turn in zip(rows, turned, strict=True)]
             else:
@@ -257,7 +256,7 @@ class Ledger:
             faults = [Fault("json-array", "$", "The file begins with '[': it is one JSON array.")]
         return diagnosis.facts() if self._judge(faults, number, offset) and diagnosis.walk is not None else None
 
-    def _may_be_array(self, lines: list[bytes]) -> bool:
+    def _may_be_array(self, lines: Iterable[bytes]) -> bool:
         if self._records > 1 or not self._order.head:
             return False
         return next((line for line in lines if line.strip(BLANK)), b"").lstrip(BLANK).startswith(b"[")
@@ -294,15 +293,14 @@ class Ledger:
         step = _facts.step(size)
         self._lengths[step] = self._lengths.get(step, 0) + 1
 
-    def _repeated(self, keys: list[int], numbers: list[int], lines: list[bytes], offset: int) -> None:
+    def _repeated(self, keys: list[int], numbers: list[int], lines: Lines, offset: int) -> None:
         """Say which records were there before; a number is a line, negative when the candidates are turned."""
+        starts, line = lines.starts, self._line
         if self._kept_keys is not None:
-            offsets = list(_offsets(lines, offset))
-            self._kept_keys.add(keys, numbers, [offsets[abs(number) - self._line] for number in numbers])
+            self._kept_keys.add(keys, numbers, [offset + starts[abs(number) - line] for number in numbers])
             return
         for number, first in self._seen.add(keys, numbers):
-            before = lines[: abs(number) - self._line]
-            self._repeat(number, first, offset + sum(map(len, before)) + len(before))
+            self._repeat(number, first, offset + starts[abs(number) - line])
 
     def _repeat(self, number: int, first: int, offset: int) -> None:
         line, earlier = abs(number), abs(first)
@@ -499,11 +497,6 @@ class Problems:
 
 def _moved(problem: Problem, lines: int, offset: int) -> Problem:
     return replace(problem, line=problem.line + lines, offset=problem.offset + offset)
-
-
-def _offsets(lines: list[bytes], offset: int) -> Iterator[int]:
-    """Where each line begins."""
-    return accumulate((len(line) + 1 for line in lines[:-1]), initial=offset)
 
 
 def _modality(media: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from itertools import repeat
+from operator import eq
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ class Seen:
         Yields:
             For each key that is known already: its number now, and the one it had first.
         """
-        known = self._recent.keys()
-        if known.isdisjoint(keys) and len(set(keys)) == len(keys) and not self._any_older(keys):
-            self._recent.update(zip(keys, numbers, strict=True))
-        else:
+        if self._keys is not None and self._any_older(keys):
             yield from self._add_one_by_one(keys, numbers)
+        else:
+            firsts = list(map(self._recent.setdefault, keys, numbers))
+            if firsts != numbers:
+                yield from [(now, first) for now, first in zip(numbers, firsts, strict=True) if now != first]
         if len(self._recent) > self._limit:
             self._settle()
 
@@ -52,7 +54,7 @@ class Seen:
         if self._keys is None:
             return False
         table, mask = self._keys, self._slots - 1
-        return any(table[key & mask] == key for key in keys)
+        return any(map(eq, [table[key & mask] for key in keys], keys))
 
     def _older(self, key: int) -> int:
         if self._keys is None or self._numbers is None:

@@ -1,6 +1,7 @@
 """The shapes of clean records, for the quick look: what does not fit one of these is left to the exact diagnosis.
 
-Texts stay as the file has them (`Raw`). Optional keys have `UNSET`, not None, for a default: null is not absence.
+Plain records, of which most files are full, are decoded; in others, texts stay as the file has them (`Raw`).
+Optional keys have `UNSET`, not None, for a default: null is not absence.
 """
 
 from __future__ import annotations
@@ -88,6 +89,50 @@ class ChatTurn(Struct, forbid_unknown_fields=True, gc=False):
 
     role: Literal["user", "assistant"]
     content: list[ChatItem]
+
+
+class PlainText(Struct, forbid_unknown_fields=True, gc=False):
+    """`{"text": ...}`, decoded."""
+
+    text: str
+
+
+class PlainCandidate(Struct, forbid_unknown_fields=True, gc=False, rename={"label": "preferenceLabel"}):
+    """A candidate of one text."""
+
+    content: tuple[PlainText]
+    label: Literal["preferred", "non-preferred"]
+
+
+class PlainTurn(Struct, forbid_unknown_fields=True, gc=False):
+    """A turn of a preference record, of one text."""
+
+    role: Literal["user", "assistant"]
+    content: tuple[PlainText] | UnsetType = UNSET
+    candidates: tuple[PlainCandidate, PlainCandidate] | UnsetType = UNSET
+
+
+class PlainChatTurn(Struct, forbid_unknown_fields=True, gc=False):
+    """A turn of a chat, of one text."""
+
+    role: Literal["user", "assistant"]
+    content: tuple[PlainText]
+
+
+class PlainPair(Struct, forbid_unknown_fields=True, gc=False, kw_only=True, rename={"version": "schemaVersion"}):
+    """A preference record in which every turn and candidate is one text, as nearly all are."""
+
+    version: Literal["bedrock-conversation-2024"] | UnsetType = UNSET
+    system: tuple[PlainText] | UnsetType = UNSET
+    messages: list[PlainTurn]
+
+
+class PlainChat(Struct, forbid_unknown_fields=True, gc=False, kw_only=True, rename={"version": "schemaVersion"}):
+    """A chat in which every turn is one text."""
+
+    version: Literal["bedrock-conversation-2024"] | UnsetType = UNSET
+    system: tuple[PlainText] | UnsetType = UNSET
+    messages: list[PlainChatTurn]
 
 
 class Pair(Struct, forbid_unknown_fields=True, gc=False, rename={"version": "schemaVersion"}):

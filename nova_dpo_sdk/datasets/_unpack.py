@@ -24,16 +24,17 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 class Meter(io.RawIOBase):
     """Hands bytes on and remembers how many there were, and their hash."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, *, hashed: bool) -> None:
         super().__init__()
         self._stream = stream
+        self._hashed = hashed
         self._hash = hashlib.sha256()
         self.size = 0
 
     @property
     def sha256(self) -> str:
-        """Hash of the bytes read so far, in hex."""
-        return self._hash.hexdigest()
+        """Hash of the bytes read so far, in hex; empty when they are not hashed."""
+        return self._hash.hexdigest() if self._hashed else ""
 
     def readable(self) -> bool:
         """Always."""
@@ -44,7 +45,8 @@ class Meter(io.RawIOBase):
         target = memoryview(buffer).cast("B")
         data = self._stream.read(len(target))
         target[: len(data)] = data
-        self._hash.update(data)
+        if self._hashed:
+            self._hash.update(data)
         self.size += len(data)
         return len(data)
 
@@ -56,13 +58,14 @@ class Unpacked(io.RawIOBase):
         stream: Gives gzip or zstd.
         kind: `gzip` or `zstd`.
         path: The file, for messages.
+        hashed: Whether to hash the compressed bytes.
     """
 
-    def __init__(self, stream: BinaryIO, kind: str, path: Path) -> None:
+    def __init__(self, stream: BinaryIO, kind: str, path: Path, *, hashed: bool = False) -> None:
         super().__init__()
         self._path = path
         self._kind = kind
-        self.meter = Meter(stream)
+        self.meter = Meter(stream, hashed=hashed)
         inner: Any = io.BufferedReader(self.meter)
         self._file: Any = gzip.GzipFile(fileobj=inner) if kind == "gzip" else _zstd(inner, path)
         self._faults: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, *_zstd_faults())

@@ -28,7 +28,11 @@ WORTH_TWO = 90_000_000
 """Bytes of a file from which two processes are faster than one."""
 
 _CHUNK = 1 << 20
-_BEHIND = 10
+_PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is for the parent, which ends this process
+    "from nova_dpo_sdk.datasets import _workers; _workers.main()"
+)
+_GENTLE = 10
 """Nice value of processes that work beside something more urgent."""
 
 
@@ -59,8 +63,7 @@ def scan_in_parts(stream: BinaryIO, order: Order, workers: int, measured: Measur
         stream: The open file; its bytes are hashed here while the others look at them.
         order: What is to be looked at, and how.
         workers: How many processes.
-        measured: Bytes and hash, when these are known already; the file is not hashed again then, and the processes
-            step back behind this one, which has other things to do.
+        measured: Bytes and hash, when these are known already; the file is not hashed again then.
 
     Raises:
         DatasetError: The file changed while it was read, or a process ended without an answer.
@@ -70,10 +73,7 @@ def scan_in_parts(stream: BinaryIO, order: Order, workers: int, measured: Measur
     with ExitStack() as stack:
         tasks = [_Task(order, start, end) for start, end in zip(starts, [*starts[1:], before[0]], strict=True)]
         running = [stack.enter_context(_Worker(task)) for task in tasks]
-        if measured is not None:
-            for worker in running:
-                worker.step_back()
-        measured = measured or _Measured.of(stream)
+        measured = measured or _Measured.of(stream, hashed=order.hashed)
         ledger = Ledger(order)
         for worker in running:
             ledger.merge(worker.part(), worker.task.start)
@@ -127,8 +127,10 @@ class _Measured:
     sha256: str
 
     @classmethod
-    def of(cls, stream: BinaryIO) -> _Measured:
+    def of(cls, stream: BinaryIO, *, hashed: bool) -> _Measured:
         """Size and hash of a whole file."""
+        if not hashed:
+            return cls(os.fstat(stream.fileno()).st_size, "")
         stream.seek(0)
         found, size = hashlib.sha256(), 0
         while chunk := stream.read(_CHUNK):
@@ -142,9 +144,8 @@ class _Worker:
 
     def __init__(self, task: _Task) -> None:
         self.task = task
-        # Keys are hashes; with one seed for all, they can be compared. The path makes this package importable there.
-        environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        command = [sys.executable, "-c", "from nova_dpo_sdk.datasets import _workers; _workers.main()"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # to find this package
+        command = [sys.executable, "-c", _PROGRAM]
         self._process = subprocess.Popen(  # noqa: S603 - our own program
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
@@ -161,11 +162,6 @@ class _Worker:
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-
-    def step_back(self) -> None:
-        """Let others go first."""
-        with suppress(OSError, AttributeError):  # not every system has priorities, or lets them be changed
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, _BEHIND)
 
     def part(self) -> Part:
         """Wait for the answer."""
@@ -185,11 +181,18 @@ class _Worker:
 def main() -> None:
     """Answer one task: read from standard input, written to standard output."""
     task: _Task = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own process
+    if task.order.gentle:
+        with suppress(OSError, AttributeError):
+            os.nice(_GENTLE)
     try:
         answer: Part | DatasetError = task.run()
     except DatasetError as error:
         answer = error
-    pickle.dump(answer, sys.stdout.buffer)
+    try:
+        pickle.dump(answer, sys.stdout.buffer)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody is there any more to whom it matters
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _state(stream: BinaryIO) -> tuple[int, int, int]:

@@ -1,0 +1,192 @@
+"""What a quick look took in, as columns: one entry in each for every clean line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from operator import add, lt
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from nova_dpo_sdk.datasets import _facts
+from nova_dpo_sdk.datasets._facts import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Harvest:
+    """Clean lines as columns, and the doubtful ones.
+
+    Attributes:
+        rows: Places of the clean lines among those that were given.
+        features: Bits of `FEATURES`.
+        systems: System texts, None for a record without one; the list is empty when no record has one.
+        prompts: Texts before the answer and URIs of media, of all records one after the other.
+        counts: How many of `prompts` belong to each record.
+        firsts: The preferred candidate, or the answer.
+        seconds: The other candidate; the list stays empty for chats.
+        doubtful: Places of the other lines, in order.
+        ordered: Whether the clean lines are in the order of their places.
+    """
+
+    rows: Sequence[int] = field(default_factory=list[int])
+    features: list[int] = field(default_factory=list[int])
+    systems: list[str | None] = field(default_factory=list["str | None"])
+    prompts: list[str] = field(default_factory=list[str])
+    counts: list[int] = field(default_factory=list[int])
+    firsts: list[str] = field(default_factory=list[str])
+    seconds: list[str] = field(default_factory=list[str])
+    doubtful: list[int] = field(default_factory=list[int])
+    ordered: bool = True
+    _encoded: Encoded | None = None
+
+    def append(self, features: int, system: str | None, prompt: list[str], first: str, second: str | None) -> None:
+        """Add a record; its row is added by the caller."""
+        self.features.append(features)
+        self.systems.append(system)
+        self.prompts += prompt
+        self.counts.append(len(prompt))
+        self.firsts.append(first)
+        if second is not None:
+            self.seconds.append(second)
+
+    def texts(self) -> list[str]:
+        """Every text and URI: of systems, of prompts, the first candidates, the second ones."""
+        systems = [text for text in self.systems if text is not None]
+        return [*systems, *self.prompts, *self.firsts, *self.seconds]
+
+    def records_of(self, texts: Sequence[int]) -> set[int]:
+        """Whose some of the texts are, by their places in `texts()`."""
+        if not texts:
+            return set()
+        records = range(len(self.counts))
+        owners = [record for record in records if self.systems and self.systems[record] is not None]
+        owners += [record for record in records for _ in range(self.counts[record])]
+        owners += [*records, *records]
+        return {owners[text] for text in texts}
+
+    def facts(self) -> list[_facts.Facts]:
+        """The facts of every clean line."""
+        encoded = self.encoded()
+        keys, turned = encoded.keys()
+        turned = turned or [False] * len(keys)
+        return list(map(_facts.Facts, self.features, encoded.sizes(), keys, turned))
+
+    def encoded(self) -> Encoded:
+        """All texts in UTF-8.
+
+        Raises:
+            UnicodeEncodeError: A text has half a surrogate pair in it.
+        """
+        if self._encoded is not None:
+            return self._encoded
+        systems = {text: (text or "").encode() for text in set(self.systems)}  # most often the same everywhere
+        self._encoded = Encoded(
+            systems=[systems[text] for text in self.systems],
+            prompts=list(map(str.encode, self.prompts)),
+            firsts=list(map(str.encode, self.firsts)),
+            seconds=list(map(str.encode, self.seconds)),
+            bounds=self._bounds(),
+        )
+        return self._encoded
+
+    def _bounds(self) -> list[tuple[int, int]]:
+        ends = list(accumulate(self.counts, initial=0))
+        return list(pairwise(ends))
+
+    def add(self, other: Harvest) -> None:
+        """Add the harvest of other lines."""
+        self._encoded = None
+        if self.systems or other.systems:
+            empty: list[str | None] = [None] * len(self.rows)
+            others_empty: list[str | None] = [None] * len(other.rows)
+            self.systems = (self.systems or empty) + (other.systems or others_empty)
+        follows = not self.rows or not other.rows or self.rows[-1] < other.rows[0]
+        self.ordered = self.ordered and other.ordered and follows
+        self.rows = [*self.rows, *other.rows]
+        self.features += other.features
+        self.prompts += other.prompts
+        self.counts += other.counts
+        self.firsts += other.firsts
+        self.seconds += other.seconds
+        self.doubtful += other.doubtful
+
+    def drop(self, records: Iterable[int]) -> None:
+        """Make some records doubtful, if there are any."""
+        stays = [True] * len(self.rows)
+        for record in records:
+            stays[record] = False
+        if not all(stays):
+            self.keep(stays)
+
+    def keep(self, clean: list[bool]) -> None:
+        """Keep the clean lines that are marked; the others become doubtful."""
+        self._encoded = None
+        self.doubtful += [row for row, stays in zip(self.rows, clean, strict=True) if not stays]
+        self.doubtful.sort()
+        pieces = kept([self.prompts[start:end] for start, end in self._bounds()], clean)
+        self.prompts = [text for piece in pieces for text in piece]
+        self.rows = kept(self.rows, clean)
+        self.features = kept(self.features, clean)
+        self.counts = kept(self.counts, clean)
+        self.systems = kept(self.systems, clean) if self.systems else []
+        self.firsts = kept(self.firsts, clean)
+        self.seconds = kept(self.seconds, clean) if self.seconds else []
+
+
+class Encoded(NamedTuple):
+    """The texts of a harvest in UTF-8.
+
+    Attributes:
+        systems: System texts, empty for a record without one; the list is empty when no record has one.
+        prompts: Texts before the answer and URIs of media, of all records one after the other.
+        firsts: The preferred candidate, or the answer.
+        seconds: The other candidate; the list stays empty for chats.
+        bounds: Which of `prompts` belong to each record.
+    """
+
+    systems: list[bytes]
+    prompts: list[bytes]
+    firsts: list[bytes]
+    seconds: list[bytes]
+    bounds: list[tuple[int, int]]
+
+    def texts(self) -> list[bytes]:
+        """The texts in the order of those of the harvest."""
+        return [*filter(None, self.systems), *self.prompts, *self.firsts, *self.seconds]
+
+    def blob(self) -> bytes:
+        """All texts, a newline between them; most often there are few system texts."""
+        return b"\n".join([*set(self.systems), *self.prompts, *self.firsts, *self.seconds])
+
+    def sizes(self) -> list[int]:
+        """Bytes of text that a model would see at most, for every record."""
+        sizes = list(map(len, self.firsts))
+        if self.seconds:
+            sizes = list(map(max, sizes, map(len, self.seconds)))
+        if self.systems:
+            sizes = list(map(add, sizes, map(len, self.systems)))
+        ends = list(accumulate(map(len, self.prompts), initial=0))
+        return [size + ends[end] - ends[start] for size, (start, end) in zip(sizes, self.bounds, strict=True)]
+
+    def keys(self) -> tuple[list[int], list[bool]]:
+        """Hashes of all texts, and which way round the candidates stand; nothing of the latter for chats."""
+        known = {text: digest(text) if text else _facts.NO_SYSTEM for text in {b"", *self.systems}}
+        systems = [known[text] for text in self.systems] or [_facts.NO_SYSTEM] * len(self.firsts)
+        prompts, ones = list(map(digest, self.prompts)), list(map(digest, self.firsts))
+        if len(prompts) != len(ones):
+            prompts = [
+                prompts[start] if end - start == 1 else hash(tuple(prompts[start:end])) for start, end in self.bounds
+            ]
+        if not self.seconds:
+            return list(map(hash, zip(systems, prompts, ones, strict=True))), []
+        others = list(map(digest, self.seconds))
+        return list(map(hash, zip(systems, prompts, map(add, ones, others), strict=False))), list(map(lt, ones, others))
+
+
+def kept(items: Sequence[T], stays: Sequence[bool]) -> list[T]:
+    """The items that are marked."""
+    return [item for item, stay in zip(items, stays, strict=True) if stay]
