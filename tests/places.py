@@ -231,7 +231,9 @@ class RealPlace(Place):
         for each in self._callers.values():
             each.clear()
         for path in reversed(self._foundations):
-            admin("DELETE", path)
+            # Without a controller manager a namespace would never be gone, and could not be used again.
+            if self.collects or path != f"/api/v1/namespaces/{self.namespaces[TEAM]}":
+                admin("DELETE", path)
         for each in self._callers.values():
             each.close()
 
