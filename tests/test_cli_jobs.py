@@ -127,7 +127,7 @@ def test_status_shows_the_replicas_and_a_cancelled_job_is_gone(shell, cloud):
     told = shell("status", ref, *local)
     assert told.code == 0
     assert "status   running" in told.out
-    assert told.out.count("replica ") == 4
+    assert told.out.count("Running") == 4
     assert len(shell("status", ref, *local, "--json").json["replicas"]) == 4
     assert shell("cancel", ref, *local).code == 0
     assert shell("cancel", ref, *local).code == 0

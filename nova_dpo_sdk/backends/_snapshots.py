@@ -42,13 +42,18 @@ def facts(snapshot: JobSnapshot) -> list[tuple[str, str]]:
     return [(label, text) for label, text in rows if text]
 
 
-def snapshot_lines(snapshot: JobSnapshot) -> list[str]:
-    """Status, since when, why, what to do, and a row for each replica."""
+def snapshot_lines(snapshot: JobSnapshot, width: int = _WIDTH) -> list[str]:
+    """Status, since when, why, what to do, and a row for each replica.
+
+    Args:
+        snapshot: What was seen.
+        width: Columns of the terminal.
+    """
     lines: list[str] = []
     for label, text in facts(snapshot):
         lines += textwrap.wrap(
             text,
-            _WIDTH,
+            width,
             initial_indent=f"{label:<{_LABEL}}",
             subsequent_indent=" " * _LABEL,
             break_long_words=False,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.backends import JobRef, JobSnapshot, JobStatus
 from nova_dpo_sdk.backends._manifests import PLAN_ANNOTATION
+from nova_dpo_sdk.backends._snapshots import snapshot_lines
 from nova_dpo_sdk.backends.hyperpod import HyperPodBackend
 from nova_dpo_sdk.catalog import Technique
-from nova_dpo_sdk.cli._out import BAD, GOOD, in_a_line, in_shell_words, say, say_json
+from nova_dpo_sdk.cli._out import BAD, GOOD, in_a_line, in_shell_words, say, say_json, width
 from nova_dpo_sdk.cli._place import backend, connection, place
 from nova_dpo_sdk.jobs import FIVE_DAYS, Job
 
@@ -151,18 +153,8 @@ def _tell(snapshot: JobSnapshot) -> None:
 
 
 def _lines(snapshot: JobSnapshot) -> list[str]:
-    rows = [("job", snapshot.ref), ("status", str(snapshot.status))]
-    why = ": ".join(part for part in (snapshot.reason, snapshot.message) if part)
-    rows += [("why", why), ("next", in_shell_words(snapshot.next_step))]
-    if snapshot.since:
-        rows.append(("since", f"{snapshot.since:%Y-%m-%d %H:%M:%S} UTC"))
-    rows += [("replica", _replica(each)) for each in snapshot.replicas]
-    return [f"{label:<9}{value}" for label, value in rows if value]
-
-
-def _replica(each: Any) -> str:
-    parts = [each.name, each.phase, each.node, f"{each.restarts} restarts" if each.restarts else "", each.reason]
-    return "  ".join(part for part in parts if part)
+    told = replace(snapshot, next_step=in_shell_words(snapshot.next_step))
+    return [f"job      {snapshot.ref}", *snapshot_lines(told, width())]
 
 
 def _plain(snapshot: JobSnapshot) -> dict[str, Any]:

@@ -157,22 +157,22 @@ def _entry(
     each: JobSnapshot, now: datetime, columns: int, name: int, *, full: bool, alone: bool
 ) -> list[tuple[str, str]]:
     restarts = str(each.restarts) if each.restarts else ""
-    job = _cut(JobRef.parse(each.ref).name, name)
-    first = f"{job:<{name}}  {each.status!s:<13}  {age(each.since, now):>6}  {restarts:>8}"
+    job = JobRef.parse(each.ref).name
+    first = f"{_cut(job, name):<{name}}  {each.status!s:<13}  {age(each.since, now):>6}  {restarts:>8}"
     entry = [(first.rstrip(), _STYLES.get(each.status, ""))]
     if full:
         why = _because(each)
         entry += [(_cut(f"    {text}", columns), "") for text in why[:1]]
         entry += [(line, "dim") for text in why[1:] for line in textwrap.wrap(text, columns - 6, **_HANGING)]
     if alone:
-        entry += [(_cut(_of_replica(replica, name), columns), "dim") for replica in each.replicas]
+        entry += [(_cut(_of_replica(replica, f"{job}-", name), columns), "dim") for replica in each.replicas]
     return entry
 
 
-def _of_replica(replica: ReplicaSnapshot, name: int) -> str:
+def _of_replica(replica: ReplicaSnapshot, job: str, name: int) -> str:
     restarts = str(replica.restarts) if replica.restarts else ""
-    where = replica.reason or replica.node
-    return f"  {_cut(replica.name, name - 2):<{name - 2}}  {replica.phase.lower():<13}  {'':>6}  {restarts:>8}  {where}"
+    told = f"  {replica.name.removeprefix(job)}  {replica.reason or replica.node}"
+    return f"{_cut(told, name):<{name}}  {replica.phase.lower():<13}  {'':>6}  {restarts:>8}"
 
 
 def _cut(text: str, columns: int) -> str:
