@@ -72,7 +72,7 @@ def broken(record: dict[str, Any], rng: random.Random) -> str:
     fault = rng.randrange(5)
     candidates = record["messages"][-1]["candidates"]
     if fault == 0:
-        return json.dumps(record, ensure_ascii=False)[:-2]
+        return as_line(record)[:-2]
     if fault == 1:
         candidates[0]["preferenceLabel"] = "chosen"
     elif fault == 2:
@@ -81,7 +81,12 @@ def broken(record: dict[str, Any], rng: random.Random) -> str:
         record["messages"][0]["content"][0]["text"] += "\nUser: and then?"
     else:
         candidates[1] = {**candidates[0], "preferenceLabel": "non-preferred"}
-    return json.dumps(record, ensure_ascii=False)
+    return as_line(record)
+
+
+def as_line(record: dict[str, Any], separators: tuple[str, str] = (",", ":")) -> str:
+    """The line of a record."""
+    return json.dumps(record, ensure_ascii=False, separators=separators)
 
 
 def generate(path: Path, *, size: int, total: int, spaces: bool = False, bad: float = 0.0) -> Path:
@@ -93,10 +98,7 @@ def generate(path: Path, *, size: int, total: int, spaces: bool = False, bad: fl
         while written < total:
             number += 1
             record = pair(rng, size, number)
-            if rng.random() < bad:
-                line = broken(record, rng)
-            else:
-                line = json.dumps(record, ensure_ascii=False, separators=separators)
+            line = broken(record, rng) if rng.random() < bad else as_line(record, separators)
             written += stream.write(line.encode() + b"\n")
     return path
 

@@ -23,7 +23,7 @@ from nova_dpo_sdk.datasets._shapes import NO_TEXT, Chat, ChatItem, Pair, PlainCh
 from nova_dpo_sdk.datasets._texts import alike, not_text, silent, word_places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nova_dpo_sdk.datasets._exact import Explainer
     from nova_dpo_sdk.datasets._lines import Lines
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_TOGETHER = 8
+_TOGETHER = 16
 """Lines that are decoded with one call in a block that has a line that cannot be decoded."""
 
 _write = msgspec.json.Encoder().encode_lines
@@ -69,7 +69,7 @@ class QuickLook:
     def look(self, lines: Lines) -> Harvest:
         """Take in the clean ones among `lines`; none of them may be longer than is allowed."""
         records = self._all_plain(lines.data) if self._smooth else None
-        if records is not None and _is_written_as(lines.data, records):
+        if records is not None and _is_written_as([memoryview(lines.data)], records):
             lines.counted(len(records))
             harvest = _sorted(self._columns(records, range(len(records))))
         else:
@@ -113,20 +113,19 @@ class QuickLook:
                 try:
                     records.append(self._plain.decode(lines[row]))
                     rows.append(row)
-                except _NOT_DECODED:  # noqa: PERF203 - eight lines at most
+                except _NOT_DECODED:  # noqa: PERF203 - a few lines at most
                     rest.append(row)
         return records, rows, rest
 
     def _together(self, records: list[Any], rows: Sequence[int], lines: Lines) -> Harvest:
         """Sort plain records into clean and doubtful ones."""
-        data = lines.joined(rows)
         harvest = self._columns(records, rows)
-        if _is_written_as(data, records):
+        if _is_written_as(lines.pieces(rows), records):
             return _sorted(harvest)
         if harvest.doubtful:
             taken = set(harvest.rows)
             records = kept(records, [row in taken for row in rows])
-            data = lines.joined(harvest.rows)
+        data = lines.joined(harvest.rows)
         if records and not (lines.are_objects(harvest.rows) and self._frame.holds(records, harvest, data)):
             return self._apart(lines, rows)
         return _sorted(_of_text(harvest))
@@ -255,15 +254,22 @@ def _of_text(harvest: Harvest) -> Harvest:
     return harvest
 
 
-def _is_written_as(data: bytes, records: list[Any]) -> bool:
-    """Whether writing the records gives the very same lines."""
+def _is_written_as(pieces: Iterable[memoryview], records: list[Any]) -> bool:
+    """Whether writing the records gives the very same lines, the last newline left aside."""
+    first, *others = [piece for piece in pieces if piece] or [memoryview(b"")]
     try:
-        if not data.startswith(_write(records[:1])[:-1]):
+        start = _write(records[:1])[:-1]
+        if first[: len(start)] != start:
             return False  # written in another way, as other lines then are too
         written = _write(records)
     except UnicodeEncodeError:
         return False  # half a surrogate pair
-    return written == data or (not data.endswith(b"\n") and written[:-1] == data)
+    at = 0
+    for piece in (first, *others):
+        if not written.startswith(piece, at):
+            return False
+        at += len(piece)
+    return written[at:] in {b"", b"\n"}
 
 
 def _taken(raw: Raw) -> str:

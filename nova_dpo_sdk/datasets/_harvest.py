@@ -99,6 +99,9 @@ class Harvest:
 
     def add(self, other: Harvest) -> None:
         """Add the harvest of other lines."""
+        self.doubtful += other.doubtful
+        if not other.rows:
+            return
         self._encoded = None
         if self.systems or other.systems:
             empty: list[str | None] = [None] * len(self.rows)
@@ -112,15 +115,12 @@ class Harvest:
         self.counts += other.counts
         self.firsts += other.firsts
         self.seconds += other.seconds
-        self.doubtful += other.doubtful
 
     def drop(self, records: Iterable[int]) -> None:
         """Make some records doubtful, if there are any."""
-        stays = [True] * len(self.rows)
-        for record in records:
-            stays[record] = False
-        if not all(stays):
-            self.keep(stays)
+        places = set(records)
+        if places:
+            self.keep([place not in places for place in range(len(self.rows))])
 
     def keep(self, clean: list[bool]) -> None:
         """Keep the clean lines that are marked; the others become doubtful."""

@@ -96,8 +96,17 @@ class Lines:
         return firsts.count(b"{") == lasts.count(b"}") == len(rows)
 
     def joined(self, rows: Sequence[int]) -> bytes:
-        """Some lines, each with its newline."""
-        return self.data if len(rows) == len(self) else b"".join([self[row] + b"\n" for row in rows])
+        """Some lines, in their order, each with its newline; the last of all may have none."""
+        return self.data if len(rows) == len(self) else b"".join(self.pieces(rows))
+
+    def pieces(self, rows: Sequence[int]) -> Iterator[memoryview]:
+        """The bytes of some lines, in their order, as few pieces as there can be."""
+        data, start = memoryview(self.data), 0
+        if len(rows) < len(self):
+            for row in sorted(set(range(len(self))).difference(rows)):
+                yield data[start : self.starts[row]]
+                start = self.ends[row] + 1
+        yield data[start:]
 
 
 def _ends(data: bytes) -> list[int]:
