@@ -84,9 +84,10 @@ def test_the_table_fits_80_columns_and_says_why_a_stage_failed():
 
 def test_html_is_escaped():
     bad = attempt(1, 0, 0, 1, Outcome.FAILED, reason="<script>", message="</p>")
-    told = chain_html("<b>", [record(status=StageStatus.FAILED, attempts=(bad,))], NOON)
+    told = chain_html("<b>", [record(stage="<i>", status=StageStatus.FAILED, attempts=(bad,))], NOON)
     assert "<script>" not in told
     assert "<b>" not in told
+    assert "<i>" not in told
     assert "&lt;script&gt;: &lt;/p&gt;" in told
 
 

@@ -115,6 +115,28 @@ def test_no_more_jobs_at_one_time_than_the_cap(nova, clock, pairs):
     assert len(jobs(nova)) == 5
 
 
+def test_a_place_that_is_free_is_taken_while_a_slow_trial_goes_on(nova, cloud, pairs):
+    sweep = nova.sweep(DPO, beta=[0.05, 0.08, 0.1])
+    plan = sweep.plan(pairs, allow=QUIET, max_concurrent=2)
+    cloud.script_fault("unschedulable", job=plan.plans[0].name, lasts=600)
+    chain = nova.chain("betas")
+    assert len(plan.run(chain).finished) == 3
+    slow, _, last = (chain.record(each.stage) for each in sweep)
+    assert last.finished_at < slow.finished_at
+
+
+def test_the_first_of_many_stages_is_enough(nova, cloud, pairs):
+    sweep = nova.sweep(DPO, beta=[0.05, 0.1])
+    chain = nova.chain("betas")
+    cloud.script_fault("unschedulable", job=sweep.plan(pairs).plans[0].name, lasts=600)
+    slow, quick = (chain.start(each.stage, each.recipe, pairs) for each in sweep)
+    assert chain.first([slow, quick]) == [quick]
+    assert quick.checkpoint is not None
+    assert not slow.is_over
+    with pytest.raises(JobTimeoutError):
+        chain.first([slow], timeout=1)
+
+
 def test_a_second_run_finds_every_trial_and_sends_nothing(nova, cloud, pairs):
     sweep = nova.sweep(DPO, beta=[0.05, 0.1])
     first = sweep.run("betas", pairs, allow=QUIET)

@@ -112,7 +112,7 @@ class Waiter:
             self._tell(stage.name, snapshot)
         self._guard(stage, lambda: stage.see(snapshot))
         if stage.is_over:
-            return False
+            return self._first
         moved = stage.job.ref != snapshot.ref or not stage.is_followed
         return moved or self._place.clock.monotonic() + stage.horizon() < until
 
