@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import mmap
+import multiprocessing
 import os
 import struct
 import tempfile
 import threading
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +23,7 @@ from nova_dpo_sdk.local import LocalCloud
 from nova_dpo_sdk.local._resources import BY_PATH, PYTORCHJOBS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SFT = SFTRecipe(name="support-sft", model=NovaModel.LITE, replicas=4, tuning=LoRA(alpha=64), warmup_steps=1)
 DPO = DPORecipe(name="support-dpo", model=NovaModel.LITE, replicas=4, beta=0.1, warmup_steps=1)
@@ -191,6 +194,21 @@ def undisturbed(folder: Path) -> tuple[EndState, int]:
         script(made.client(), folder)
         count = len(made.cloud.requests)
         return made.end_state(), count
+
+
+def spread(
+    try_one: Callable[[Path, EndState, Any], Any], points: list[Any], whole: EndState, folder: Path, jobs: int
+) -> Iterator[Any]:
+    """What comes of each point, from so many processes at once; nothing for a point that does not exist."""
+    attempt = partial(try_one, folder, whole)
+    if jobs == 1:
+        found = map(attempt, points)
+        yield from (each for each in found if each is not None)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for each in pool.map(attempt, points):
+            if each is not None:
+                yield each
 
 
 class Counted:

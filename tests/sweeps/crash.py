@@ -2,7 +2,7 @@
 
     python tests/sweeps/crash.py                     # every point: the whole sweep
     python tests/sweeps/crash.py --share 12 --seed 3 # so many points, drawn with this seed
-    python tests/sweeps/crash.py --only race         # two processes at once
+    python tests/sweeps/crash.py --only race-hold    # one kind of the three
 
 At each point the child is killed with SIGKILL either before its request is carried out, or after that and before it is
 answered. The race has two children; the first is killed, or held back until the second has finished, at each point.
@@ -20,12 +20,13 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from chain_rig import Counted, EndState, Rig, child, rig, undisturbed, workshop
+from chain_rig import Counted, EndState, Rig, child, rig, spread, undisturbed, workshop
 
 from nova_dpo_sdk.local._faults import Fault, Faults
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from nova_dpo_sdk.local._requests import Request
 
+KINDS = ("crash", "race-kill", "race-hold")
 PHASES = ("before", "after")
 PATIENCE = 60.0
 _HANG_UP = Fault("*", "*", "*", answer=None, after=False, times=1)
@@ -191,23 +193,28 @@ def _outcome(kind: str, point: int, phase: str, met: Request, problems: list[str
     )
 
 
-def sweep(
-    kinds: Iterable[str] = ("crash", "race-kill", "race-hold"), share: int | None = None, seed: int = 0
-) -> Iterator[Outcome]:
+def try_at(folder: Path, whole: EndState, point: tuple[str, int, str]) -> Outcome | None:
+    """One point of any kind."""
+    kind, number, phase = point
+    if kind == "crash":
+        return crash_at(children(), folder, number, phase, whole)
+    return race_at(children(), folder, kind, number, phase, whole)
+
+
+@cache
+def children() -> Children:
+    """This process's own."""
+    return Children()
+
+
+def sweep(kinds: Iterable[str] = KINDS, share: int | None = None, seed: int = 0, jobs: int = 1) -> Iterator[Outcome]:
     """Every point of these kinds, or a share of them drawn with a seed."""
-    children = Children()
     with workshop() as folder:
         whole, count = undisturbed(folder)
         points = [(kind, point, phase) for kind in kinds for point in range(1, count + 1 + _AROUND) for phase in PHASES]
         if share is not None:
             points = random.Random(seed).sample(points, min(share, len(points)))
-        for kind, point, phase in points:
-            if kind == "crash":
-                found = crash_at(children, folder, point, phase, whole)
-            else:
-                found = race_at(children, folder, kind, point, phase, whole)
-            if found is not None:
-                yield found
+        yield from spread(try_at, points, whole, folder, jobs)
 
 
 def report(outcomes: list[Outcome]) -> str:
@@ -239,10 +246,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--share", type=int, help="so many points instead of all")
     parser.add_argument("--seed", type=int, default=0, help="draws the share")
-    parser.add_argument("--only", choices=("crash", "race"), help="one of the two")
+    parser.add_argument("--only", choices=KINDS, help="one of the three")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many at once")
     given = parser.parse_args()
-    kinds = {"crash": ("crash",), "race": ("race-kill", "race-hold"), None: ("crash", "race-kill", "race-hold")}
-    outcomes = list(sweep(kinds[given.only], given.share, given.seed))
+    kinds = (given.only,) if given.only else KINDS
+    outcomes = list(sweep(kinds, given.share, given.seed, given.jobs))
     print(report(outcomes))
     return int(any(each.problems for each in outcomes))
 

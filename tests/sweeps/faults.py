@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import random
 import sys
 import time
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from chain_rig import Counted, EndState, Rig, rig, script, undisturbed, workshop
+from chain_rig import Counted, EndState, Rig, rig, script, spread, undisturbed, workshop
 
 from nova_dpo_sdk import NovaClient
 from nova_dpo_sdk.aws import AWS
@@ -154,17 +155,23 @@ def _unclear(error: NovaError) -> list[str]:
     return [] if len(text) > 40 and "Traceback" not in text else [f"an unclear error: {text!r}"]
 
 
-def sweep(lasts: tuple[bool, ...] = (False, True), share: int | None = None, seed: int = 0) -> Iterator[Outcome]:
+def try_at(folder: Path, whole: EndState, point: tuple[str, int, bool]) -> Outcome | None:
+    """One fault at one request."""
+    logging.getLogger("nova_dpo_sdk").setLevel(logging.ERROR)  # it warns of every look that fails
+    kind, number, lasting = point
+    return fault_at(folder, kind, number, whole, lasting=lasting)
+
+
+def sweep(
+    lasts: tuple[bool, ...] = (False, True), share: int | None = None, seed: int = 0, jobs: int = 1
+) -> Iterator[Outcome]:
     """Every fault at every request, or a share of them drawn with a seed."""
     with workshop() as folder:
         whole, count = undisturbed(folder)
         points = [(kind, point, lasting) for lasting in lasts for kind in KINDS for point in range(1, count + 1)]
         if share is not None:
             points = random.Random(seed).sample(points, min(share, len(points)))
-        for kind, point, lasting in points:
-            found = fault_at(folder, kind, point, whole, lasting=lasting)
-            if found is not None:
-                yield found
+        yield from spread(try_at, points, whole, folder, jobs)
 
 
 def report(outcomes: list[Outcome]) -> str:
@@ -195,10 +202,10 @@ def main() -> int:
     parser.add_argument("--share", type=int, help="so many instead of all")
     parser.add_argument("--seed", type=int, default=0, help="draws the share")
     parser.add_argument("--only", choices=("passing", "lasting"), help="one of the two")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many at once")
     given = parser.parse_args()
-    logging.getLogger("nova_dpo_sdk").setLevel(logging.ERROR)  # it warns of every look that fails
     lasts = {"passing": (False,), "lasting": (True,), None: (False, True)}[given.only]
-    outcomes = list(sweep(lasts, given.share, given.seed))
+    outcomes = list(sweep(lasts, given.share, given.seed, given.jobs))
     print(report(outcomes))
     return int(any(each.problems for each in outcomes))
 
