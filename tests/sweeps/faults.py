@@ -205,7 +205,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many at once")
     given = parser.parse_args()
     lasts = {"passing": (False,), "lasting": (True,), None: (False, True)}[given.only]
-    outcomes = list(sweep(lasts, given.share, given.seed, given.jobs))
+    outcomes: list[Outcome] = []
+    try:
+        for outcome in sweep(lasts, given.share, given.seed, given.jobs):
+            outcomes.append(outcome)  # noqa: PERF402 - what was found before an interruption is told all the same
+    except KeyboardInterrupt:
+        print("interrupted; so far:")
     print(report(outcomes))
     return int(any(each.problems for each in outcomes))
 
