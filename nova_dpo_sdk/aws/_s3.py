@@ -153,9 +153,14 @@ class ObjectStore:
         bucket = f"s3://{uri.bucket}"
         try:
             region = self._bucket_region(uri.bucket, {"ExpectedBucketOwner": self._owner})
-        except AccessDeniedError:
+        except AccessDeniedError as error:
             if not self._seen_without_owner(uri.bucket):
-                raise
+                raise AccessDeniedError(
+                    f"{error} Or the bucket belongs to another account than {self._owner}: S3 answers both alike.",
+                    operation=error.operation,
+                    target=error.target,
+                    code=error.code,
+                ) from error
             raise ConfigurationError(
                 f"{bucket} belongs to another account than {self._owner}. Use a bucket of this account, or credentials "
                 "of the account that owns it."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
-from nova_dpo_sdk.datasets._files import refuse_same
+from nova_dpo_sdk.datasets._files import open_private, publish, refuse_same
 from nova_dpo_sdk.datasets._lanes import FastLane
 from nova_dpo_sdk.datasets._layouts import BY_NAME, LAYOUTS, Layout, Record, detect
 from nova_dpo_sdk.datasets._local_images import place_local
@@ -475,7 +475,7 @@ class _NewFile:
         self.target = target
         self.temporary = target.with_name(f".nova-{secrets.token_hex(8)}.tmp")
         try:
-            self._file = self.temporary.open("xb", buffering=BUFFER)
+            self._file = open_private(self.temporary)
         except OSError as error:
             raise self._fault(error) from error
 
@@ -490,7 +490,7 @@ class _NewFile:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            self.temporary.replace(self.target)
+            publish(self.temporary, self.target)
         except OSError as error:
             raise self._fault(error) from error
         _sync_folder(self.target.parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
 BUFFER = 1 << 20
+_umask_lock = threading.Lock()
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def replacing_all(targets: Sequence[Path]) -> Generator[list[BinaryIO]]:
         files: list[BinaryIO] = []
         for target, piece in zip(targets, pieces, strict=True):
             with _told(target):
-                files.append(piece.open("xb", buffering=BUFFER))
+                files.append(open_private(piece))
             undo.callback(_forget, piece)
             undo.callback(_close, files[-1])
         try:
@@ -47,7 +49,22 @@ def replacing_all(targets: Sequence[Path]) -> Generator[list[BinaryIO]]:
             ) from error
         for target, piece in zip(targets, pieces, strict=True):
             with _told(target):
-                piece.replace(target)
+                publish(piece, target)
+
+
+def open_private(path: Path) -> BinaryIO:
+    """A new file that nobody else can read while it is being written."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o600), "wb", BUFFER)
+
+
+def publish(piece: Path, target: Path) -> None:
+    """Give a written file its name, and the mode that new files have here."""
+    with _umask_lock:
+        umask = os.umask(0o077)
+        os.umask(umask)
+    piece.chmod(0o666 & ~umask)
+    piece.replace(target)
 
 
 @contextmanager

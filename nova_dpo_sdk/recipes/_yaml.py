@@ -16,6 +16,7 @@ LARGEST = 1024 * 1024
 """Longest recipe text, in bytes: what fits a ConfigMap."""
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./:-]*\Z")
+_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
 _WORDS = frozenset(
     word
     for each in ("y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf")
@@ -31,6 +32,8 @@ class _Writer(yaml.SafeDumper):
 
 
 def _write_text(writer: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    if _BREAKS.search(text):  # a reader would take these for ends of lines, or drop them
+        return writer.represent_scalar("tag:yaml.org,2002:str", text, style='"')
     plain = bool(_PLAIN.match(text)) and text not in _WORDS and not text.endswith(":")
     return writer.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else "'")
 
