@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import timedelta
 
@@ -125,7 +126,7 @@ def test_a_lineage_leads_back_to_the_base_model(nova, chats, pairs):
     dpo, sft = told["steps"]
     assert (dpo["checkpoint"], dpo["starts_from"], sft["checkpoint"]) == (aligned.uri, taught.uri, taught.uri)
     assert dpo["recipe"]["training_config"]["model"]["dpo_cfg"]["beta"] == 0.1
-    assert [each["sha256"] for each in sft["data"]] == [chats.report().sha256]
+    assert [each["sha256"] for each in sft["data"]] == [hashlib.sha256(chats.path.read_bytes()).hexdigest()]
     assert sft["job"] == taught.job
     by_path, by_job = nova.lineage(aligned.uri), nova.lineage(aligned.job)
     assert by_path == told

@@ -317,6 +317,8 @@ def test_mistakes_are_told_apart(offline, chats, pairs):
         StateMachine.of(offline, "empty", lambda _: None)
     with pytest.raises(ConfigurationError, match="two stages that are called 'sft'"):
         StateMachine.of(offline, "twice", lambda chain: [chain.run("sft", SFT, chats) for _ in range(2)])
+    with pytest.raises(ConfigurationError, match="not a stage's name"):
+        StateMachine.of(offline, "odd", lambda chain: chain.run("S F T", SFT, chats))
     with pytest.raises(ConfigurationError, match="stage_hours"):
         StateMachine.of(offline, "x", lambda chain: chain.run("sft", SFT, chats), stage_hours=0)
     with pytest.raises(PlanRejectedError, match="25,000 events"):
@@ -328,6 +330,7 @@ def test_mistakes_are_told_apart(offline, chats, pairs):
 
 
 def test_html_is_escaped(offline, chats):
-    machine = StateMachine.of(offline, "<b>", lambda chain: chain.run("sft", SFT, chats))
-    assert "&lt;b&gt;" in machine._repr_html_()
-    assert "<b>" not in machine._repr_html_()
+    machine = StateMachine.of(offline, "one", lambda chain: chain.run("sft", SFT, chats))
+    shown = StateMachine(offline, "<b>", machine.groups)._repr_html_()
+    assert "&lt;b&gt;" in shown
+    assert "<b>" not in shown

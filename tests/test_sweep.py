@@ -7,6 +7,7 @@ import pytest
 from nova_dpo_sdk import DPORecipe, FullRank, LoRA, NovaModel, SFTRecipe
 from nova_dpo_sdk.backends._kubernetes import PYTORCHJOBS
 from nova_dpo_sdk.errors import ConfigurationError, JobTimeoutError, PlanRejectedError, RecipeError
+from nova_dpo_sdk.export import StateMachine
 
 DPO = DPORecipe(name="support-dpo", model=NovaModel.LITE, replicas=4, warmup_steps=1)
 QUIET = ("few-records",)
@@ -213,6 +214,16 @@ def test_under_a_cap_a_job_that_does_not_get_on_is_stopped(nova, cloud, pairs):
 def test_a_limit_that_cannot_be_is_refused(nova, pairs, given, says):
     with pytest.raises(ConfigurationError, match=says):
         nova.sweep(DPO, beta=[0.1]).plan(pairs, **given)
+
+
+def test_a_sweep_is_not_run_on_a_draft_but_its_trials_are_exported(nova, pairs):
+    sweep = nova.sweep(DPO, beta=[0.05, 0.1])
+    with pytest.raises(ConfigurationError, match=r"start each: chain\.start"):
+        StateMachine.of(nova, "betas", lambda chain: sweep.run(chain, pairs))
+    machine = StateMachine.of(
+        nova, "betas", lambda chain: [chain.start(each.stage, each.recipe, pairs) for each in sweep]
+    )
+    assert [[each.name for each in group] for group in machine.groups] == [[each.stage for each in sweep]]
 
 
 def test_a_cap_that_no_trial_fits_is_an_error(nova, pairs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk.chain._records import legal_name
 from nova_dpo_sdk.errors import ConfigurationError
 from nova_dpo_sdk.recipes import Checkpoint
 from nova_dpo_sdk.recipes._checkpoint import STAND_IN
@@ -90,7 +91,7 @@ class DraftChain:
     """
 
     def __init__(self, client: NovaClient, name: str) -> None:
-        self.name = name
+        self.name = legal_name(name, "chain")
         self.groups: list[list[DraftStage]] = []
         self._client = client
         self._open = False
@@ -110,7 +111,7 @@ class DraftChain:
         """Write down a stage that the next one waits for.
 
         Raises:
-            ConfigurationError: A stage has this name already, or starts from one that is started beside it.
+            ConfigurationError: The name can be none, a stage has it already, or the start is of another draft.
         """
         return self.start(stage, recipe, data, **options).result()
 
@@ -127,8 +128,9 @@ class DraftChain:
         """Write down a stage that runs beside those that are started before the next wait.
 
         Raises:
-            ConfigurationError: A stage has this name already.
+            ConfigurationError: The name can be none, a stage has it already, or the start is of another draft.
         """
+        legal_name(stage, "stage")
         if any(each.name == stage for each in self.stages):
             raise ConfigurationError(f"{self.name} has two stages that are called {stage!r}. Give each its own name.")
         parent = self._parent(recipe)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.backends._show import findings_text
 from nova_dpo_sdk.chain import Chain, Client, StagePolicy
-from nova_dpo_sdk.errors import Finding, PlanRejectedError, Severity
+from nova_dpo_sdk.errors import ConfigurationError, Finding, PlanRejectedError, Severity
 from nova_dpo_sdk.jobs import FIVE_DAYS
 from nova_dpo_sdk.sweep._limits import Limits
 from nova_dpo_sdk.sweep._results import SweepResults, TrialResult, table
@@ -216,9 +216,15 @@ class SweepPlan:
         itself is left on the platform, unless there is a cap: then its job is stopped, as no cap could be kept.
 
         Raises:
+            ConfigurationError: `chain` is neither a chain nor a name.
             PlanRejectedError: A trial, or a limit, has errors, or AWS or the cluster would refuse it; nothing was sent.
             JobTimeoutError: The time is up; the jobs run on.
         """
+        if not isinstance(chain, (Chain, str)):  # pyright: ignore[reportUnnecessaryIsInstance] - for callers without types
+            raise ConfigurationError(
+                f"A sweep runs on a chain, or under the name of one, not on a {type(chain).__name__}. To export its "
+                "trials, start each: chain.start(trial.stage, trial.recipe, data)."
+            )
         self.check()
         row = chain if isinstance(chain, Chain) else Chain(self._client, chain)
         begun = policy or StagePolicy()
