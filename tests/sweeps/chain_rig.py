@@ -206,9 +206,11 @@ def spread(
         yield from (each for each in found if each is not None)
         return
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for each in pool.map(attempt, points):
-            if each is not None:
-                yield each
+        try:
+            yield from (each for each in pool.map(attempt, points) if each is not None)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # what has not begun is not waited for
+            raise
 
 
 class Counted:
