@@ -113,7 +113,7 @@ def aws_errors(operation: str, target: str) -> Generator[None]:
     Raises:
         AccessDeniedError: The credentials are missing, expired, unknown or not allowed to do this.
         NotFoundError: The object does not exist.
-        ThrottledError: AWS asked to slow down until botocore's retries were used up.
+        ThrottledError: AWS asked to slow down until the retries were used up.
         ServiceError: Anything else that AWS or the network did.
         ConfigurationError: No Region, an unknown profile, or values that botocore refuses to send.
     """
