@@ -198,7 +198,7 @@ def test_bad_records_count_for_nothing(file: Path) -> None:
 
 
 def test_lengths_are_counted_in_steps_of_1024_estimated_tokens(file: Path) -> None:
-    fixed = len("Be brief.HelloHello, how can I help?Paris.")  # texts count as UTF-8
+    fixed = len('"Be brief.""Hello""Hello, how can I help?""""Paris."')  # texts count as they stand in the file
     fits = pair("x" * (4096 - fixed))
     over = pair("x" * (4096 - fixed + 1))
     wide = pair("é" * ((4096 - fixed) // 2 + 1))

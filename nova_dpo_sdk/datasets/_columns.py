@@ -12,6 +12,8 @@ from nova_dpo_sdk.datasets._harvest import Harvest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from msgspec import Raw
+
     from nova_dpo_sdk.datasets._shapes import PlainChat, PlainPair
 
 # The loops are long on purpose: a call for each turn would show. A key that a turn should not have, such as content
@@ -24,8 +26,9 @@ _OTHER = {"user": "assistant", "assistant": "user"}
 def pair_columns(records: Sequence[PlainPair], rows: Sequence[int]) -> Harvest:
     """The harvest of preference records; what is odd about turns or labels makes a record doubtful."""
     found = Harvest(rows=rows)
-    prompts, add_prompt, add_count = found.prompts, found.prompts.append, found.counts.append
-    add_first, add_second = found.firsts.append, found.seconds.append
+    prompts: list[Any] = found.prompts
+    add_prompt, add_count = prompts.append, found.counts.append
+    add_first, add_second = cast("list[Any]", found.firsts).append, cast("list[Any]", found.seconds).append
     odd: list[int] = []
     for place, record in enumerate(records):
         # As any values: a turn without content is odd, and told by what is raised here.
@@ -50,10 +53,10 @@ def pair_columns(records: Sequence[PlainPair], rows: Sequence[int]) -> Harvest:
         add_first(first.content[0].text)
         add_second(second.content[0].text)
         add_count(len(turns) - 1)
-    return _with_systems(found, records, odd)
+    return _finished(found, records, odd)
 
 
-def _add_prompts(turns: list[Any], prompts: list[str]) -> Any:
+def _add_prompts(turns: list[Any], prompts: list[Any]) -> Any:
     """Add the texts of all turns but the last; the last.
 
     Raises:
@@ -74,7 +77,9 @@ def _add_prompts(turns: list[Any], prompts: list[str]) -> Any:
 def chat_columns(records: Sequence[PlainChat], rows: Sequence[int]) -> Harvest:
     """The harvest of chats; what is odd about turns makes a record doubtful."""
     found = Harvest(rows=rows)
-    prompts, odd = found.prompts, list[int]()
+    prompts: list[Any] = found.prompts
+    firsts: list[Any] = found.firsts
+    odd: list[int] = []
     for place, record in enumerate(records):
         held = len(prompts)
         try:
@@ -83,12 +88,13 @@ def chat_columns(records: Sequence[PlainChat], rows: Sequence[int]) -> Harvest:
             del prompts[held:]
             odd.append(place)
             continue
-        found.firsts.append(last.content[0].text)
+        firsts.append(last.content[0].text)
         found.counts.append(len(prompts) - held)
-    return _with_systems(found, records, odd)
+    return _finished(found, records, odd)
 
 
-def _with_systems(found: Harvest, records: Sequence[PlainPair | PlainChat], odd: list[int]) -> Harvest:
+def _finished(found: Harvest, records: Sequence[PlainPair | PlainChat], odd: list[int]) -> Harvest:
+    """Add the systems, and copy all texts out of the block."""
     systems = [record.system for record in records]
     if odd:
         places = set(odd)
@@ -96,9 +102,25 @@ def _with_systems(found: Harvest, records: Sequence[PlainPair | PlainChat], odd:
         found.rows = [row for place, row in enumerate(found.rows) if place not in places]
         systems = [system for place, system in enumerate(systems) if place not in places]
     without = systems.count(UNSET)
+    found.features = [_facts.SYSTEM] * len(systems)
     if without == len(systems):
         found.features = [0] * len(systems)
-        return found
-    found.systems = [None if system is UNSET else system[0].text for system in systems]
-    found.features = [0 if system is UNSET else _facts.SYSTEM for system in systems]
+    elif without:
+        found.features = [0 if system is UNSET else _facts.SYSTEM for system in systems]
+    if without < len(systems):
+        found.systems = _copied([system[0].text for system in systems if system is not UNSET])
+    if found.systems and without:
+        given = iter(found.systems)
+        found.systems = [b"" if system is UNSET else next(given) for system in systems]
+    found.prompts, found.firsts, found.seconds = (
+        list(map(bytes, column)) for column in (found.prompts, found.firsts, found.seconds)
+    )
     return found
+
+
+def _copied(texts: list[Raw]) -> list[bytes]:
+    """System texts copied out of the block; most often, all are the same."""
+    first = bytes(texts[0])
+    if b"\n".join(texts) == b"\n".join([first] * len(texts)):
+        return [first] * len(texts)
+    return list(map(bytes, texts))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import xxhash
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 SYSTEM, IMAGE, VIDEO, DOCUMENT, REASONING, TOOLS, WEBP, WEBM = (1 << bit for bit in range(8))
 """Features of a record, as bits of `Facts.features`."""
@@ -37,6 +38,9 @@ BYTES_PER_STEP = LENGTH_STEP * BYTES_PER_TOKEN
 class Facts(NamedTuple):
     """What one record is.
 
+    Texts are compared and measured in the shortest JSON that can be written for them, quotes included: that is what
+    a file has anyway, so a good line needs no text to be decoded.
+
     Attributes:
         features: Bits of `FEATURES`.
         size: Bytes of text that a model would see at most: system, prompt, and the longer answer.
@@ -50,8 +54,12 @@ class Facts(NamedTuple):
     turned: bool
 
 
+minimal = msgspec.json.Encoder().encode
+"""The shortest JSON of a text; two texts are the same exactly when these bytes are."""
+
+
 digest = xxhash.xxh3_64_intdigest
-"""A hash of 64 bits of bytes, the same in every process: several processes may look at one file."""
+"""A hash of 64 bits, the same in every process: several processes may look at one file."""
 
 NO_SYSTEM = 0
 """Stands for the hash of a system text that is not there."""
@@ -64,10 +72,10 @@ def joined(digests: Sequence[int]) -> int:
 
 def facts_of(
     features: int,
-    system: Sequence[str],
-    prompt: Sequence[str],
-    first: Sequence[str],
-    second: Sequence[str] | None,
+    system: Iterable[str],
+    prompt: Iterable[str],
+    first: Iterable[str],
+    second: Iterable[str] | None,
 ) -> Facts:
     """The facts of a record that was read in full.
 
@@ -78,19 +86,22 @@ def facts_of(
         first: Texts of the preferred candidate, or of the answer of a chat.
         second: Texts of the other candidate; None in a chat.
     """
-    before, given = list(map(_encoded, system)), list(map(_encoded, prompt))
-    asked = joined([digest(text) for text in before if text] or [NO_SYSTEM]), joined(list(map(digest, given)))
-    one, size = _encoded("".join(first)), sum(map(len, (*before, *given)))
+    before, given = list(map(_minimal_or_odd, system)), list(map(_minimal_or_odd, prompt))
+    asked = joined(list(map(digest, before)) or [NO_SYSTEM]), joined(list(map(digest, given)))
+    one, size = b"".join(map(_minimal_or_odd, first)), sum(map(len, (*before, *given)))
     if second is None:
         return Facts(features, size + len(one), hash((*asked, digest(one))), turned=False)
-    other = _encoded("".join(second))
+    other = b"".join(map(_minimal_or_odd, second))
     keys = digest(one), digest(other)
     key = hash((*asked, sum(keys)))
     return Facts(features, size + max(len(one), len(other)), key, turned=keys[0] < keys[1])
 
 
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")  # half a surrogate pair, if its rule was turned down
+def _minimal_or_odd(text: str) -> bytes:
+    try:
+        return minimal(text)
+    except UnicodeEncodeError:  # half a surrogate pair, in a file whose user turned that rule down
+        return minimal(text.encode("utf-8", "backslashreplace").decode())
 
 
 def step(size: int) -> int:

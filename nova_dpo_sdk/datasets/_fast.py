@@ -3,8 +3,10 @@ r"""The quick look at many lines: it takes in what is beyond doubt and leaves th
 A line is clean only when no rule about a single line has anything to say about it, not even a warning.
 
 Plain records, in which every turn is one text, are decoded many at once and written again: when that gives the very
-bytes of the file, there is nothing in them besides what was decoded, no key twice and no character in a longer form
-than needed. Lines that are written in another way are looked at more closely; other records one by one.
+bytes of the file, there is nothing in them besides what was decoded, and no key twice. Lines that are written in
+another way are looked at more closely; other records one by one. Texts are not decoded. They stay in the JSON that the
+file has for them, and are compared, measured and searched as they are; where a file writes them in a longer form than
+needed (`\u` escapes), they are shortened first.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from nova_dpo_sdk.datasets._columns import chat_columns, pair_columns
 from nova_dpo_sdk.datasets._frame import MEDIA, Frame, file_of
 from nova_dpo_sdk.datasets._harvest import Harvest, kept
 from nova_dpo_sdk.datasets._shapes import NO_TEXT, Chat, ChatItem, Pair, PlainChat, PlainPair
-from nova_dpo_sdk.datasets._texts import alike, not_text, silent, word_places
+from nova_dpo_sdk.datasets._texts import alike, has_long_forms, not_utf8, shortest, silent, word_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -71,11 +73,11 @@ class QuickLook:
         records = self._all_plain(lines.data) if self._smooth else None
         if records is not None and _is_written_as([memoryview(lines.data)], records):
             lines.counted(len(records))
-            harvest = _sorted(self._columns(records, range(len(records))))
+            harvest = _sorted(self._columns(records, range(len(records))), lines.data)
         else:
             harvest = self._look_closer(lines, records)
         if self._words:
-            harvest.drop(harvest.records_of(word_places(harvest.encoded())))
+            _drop_words(harvest)
         return harvest
 
     def _look_closer(self, lines: Lines, records: list[Any] | None) -> Harvest:
@@ -121,14 +123,14 @@ class QuickLook:
         """Sort plain records into clean and doubtful ones."""
         harvest = self._columns(records, rows)
         if _is_written_as(lines.pieces(rows), records):
-            return _sorted(harvest)
+            return _sorted(harvest, lines.data)
         if harvest.doubtful:
             taken = set(harvest.rows)
             records = kept(records, [row in taken for row in rows])
         data = lines.joined(harvest.rows)
         if records and not (lines.are_objects(harvest.rows) and self._frame.holds(records, harvest, data)):
             return self._apart(lines, rows)
-        return _sorted(_of_text(harvest))
+        return _sorted(harvest, lines.data)
 
     # -- other records
 
@@ -139,7 +141,7 @@ class QuickLook:
         for row in rows:
             try:
                 record = self._full.decode(lines[row])
-                system = None if record.system is UNSET else _taken(record.system[0].text)
+                system = b"" if record.system is UNSET else _taken(record.system[0].text)
                 add(record, system, harvest)
             except _ODD:
                 harvest.doubtful.append(row)
@@ -147,10 +149,10 @@ class QuickLook:
             records.append(record)
             places.append(row)
         harvest.rows = places
-        if harvest.systems.count(None) == len(places):
+        if not any(harvest.systems):
             harvest.systems = []
         if not places or self._frame.has_no_more_keys(records, harvest, lines.joined(places)):
-            return _sorted(_of_text(harvest))
+            return _sorted(harvest, b"")
         return self._halves(lines, rows)
 
     def _halves(self, lines: Lines, rows: Sequence[int]) -> Harvest:
@@ -162,7 +164,7 @@ class QuickLook:
         harvest.add(self._apart(lines, rows[half:]))
         return harvest
 
-    def _add_pair(self, record: Pair, system: str | None, harvest: Harvest) -> None:
+    def _add_pair(self, record: Pair, system: bytes, harvest: Harvest) -> None:
         """Take in a preference record.
 
         Keys that a turn should not have are not looked for: the frame notices whatever is not counted.
@@ -171,7 +173,7 @@ class QuickLook:
             _OddError, IndexError, ValueError: It is not clean; nothing was taken in.
         """
         turns = record.messages
-        prompt, role, media, features = list[str](), "user", 0, _facts.SYSTEM if system is not None else 0
+        prompt, role, media, features = list[bytes](), "user", 0, _facts.SYSTEM if system else 0
         for turn in turns[:-1]:
             content = turn.content
             if not content or turn.role != role:
@@ -191,15 +193,15 @@ class QuickLook:
             prompt += _uris(turns, features, media)
         harvest.append(features, system, prompt, one, other)
 
-    def _add_chat(self, record: Chat, system: str | None, harvest: Harvest) -> None:
+    def _add_chat(self, record: Chat, system: bytes, harvest: Harvest) -> None:
         """Take in a chat.
 
         Raises:
             _OddError, IndexError, ValueError: It is not clean; nothing was taken in.
         """
         turns = record.messages
-        prompt, role, media, cut = list[str](), "user", 0, 0
-        features = _facts.SYSTEM if system is not None else 0
+        prompt, role, media, cut = list[bytes](), "user", 0, 0
+        features = _facts.SYSTEM if system else 0
         for turn in turns:
             cut = len(prompt)
             if not turn.content or turn.role != role:
@@ -214,11 +216,11 @@ class QuickLook:
             role = "assistant" if role == "user" else "user"
         if role == "assistant" or not turns:
             raise _OddError
-        answer = "".join(prompt[cut:])
+        answer = b"".join(prompt[cut:])
         del prompt[cut:]
         if media:
             prompt += _uris(turns, features, media)
-        harvest.append(features, system, prompt, answer, None)
+        harvest.append(features, system, prompt, answer)
 
     def _said(self, item: ChatItem, *, user: bool) -> tuple[Raw, int]:
         """The text inside an item, if there is one, and what its record has with it."""
@@ -241,29 +243,36 @@ class QuickLook:
         return NO_TEXT, features
 
 
-def _sorted(harvest: Harvest) -> Harvest:
-    """Make records doubtful whose texts are blank, or too much alike."""
-    harvest.drop(harvest.records_of(silent(harvest.texts())))
+def _sorted(harvest: Harvest, data: bytes) -> Harvest:
+    """Make records doubtful whose texts are blank, no UTF-8, or too much alike; shorten the other texts.
+
+    Args:
+        harvest: What was taken in; its texts are as the file has them.
+        data: The lines, perhaps among others; empty when all texts are in their shortest form.
+    """
+    texts = harvest.texts(once=True)
+    if silent(texts) or not_utf8(texts):
+        texts = harvest.texts()
+        harvest.drop(harvest.records_of([*silent(texts), *not_utf8(texts)]))
+    if has_long_forms(data):
+        harvest.shorten()
     harvest.drop(alike(harvest.firsts, harvest.seconds))
     return harvest
 
 
-def _of_text(harvest: Harvest) -> Harvest:
-    """Make records doubtful with half a surrogate pair in a text."""
-    harvest.drop(harvest.records_of(not_text(harvest.texts())))
-    return harvest
+def _drop_words(harvest: Harvest) -> None:
+    """Make records doubtful that have a reserved word in them."""
+    if word_places(harvest.texts(once=True)):
+        harvest.drop(harvest.records_of(word_places(harvest.texts())))
 
 
 def _is_written_as(pieces: Iterable[memoryview], records: list[Any]) -> bool:
     """Whether writing the records gives the very same lines, the last newline left aside."""
     first, *others = [piece for piece in pieces if piece] or [memoryview(b"")]
-    try:
-        start = _write(records[:1])[:-1]
-        if first[: len(start)] != start:
-            return False  # written in another way, as other lines then are too
-        written = _write(records)
-    except UnicodeEncodeError:
-        return False  # half a surrogate pair
+    start = _write(records[:1])[:-1]
+    if bytes(first[: len(start)]) != start:
+        return False  # written in another way, as other lines then are too
+    written = _write(records)
     at = 0
     for piece in (first, *others):
         if not written.startswith(piece, at):
@@ -272,19 +281,19 @@ def _is_written_as(pieces: Iterable[memoryview], records: list[Any]) -> bool:
     return written[at:] in {b"", b"\n"}
 
 
-def _taken(raw: Raw) -> str:
-    """A text with something in it.
+def _taken(raw: Raw) -> bytes:
+    """A text in its shortest form.
 
     Raises:
-        _OddError, msgspec.DecodeError: It is blank, or no text.
+        _OddError: It is blank, or no text.
     """
-    text = msgspec.json.decode(raw, type=str)
-    if silent([text]):
+    text = shortest(bytes(raw))
+    if text is None or silent([text]):
         raise _OddError
     return text
 
 
-def _two_candidates(candidates: tuple[Candidate, Candidate]) -> tuple[str, str]:
+def _two_candidates(candidates: tuple[Candidate, Candidate]) -> tuple[bytes, bytes]:
     """The preferred text and the other one."""
     first, second = candidates
     (best,), (worst,) = first.content, second.content
@@ -307,16 +316,16 @@ def _image(item: Item | ChatItem, *, user: bool) -> int:
     return _facts.IMAGE | (_facts.WEBP if item.image.format == "webp" else 0)
 
 
-def _uris(turns: Sequence[Turn | ChatTurn], features: int, media: int) -> list[str]:
+def _uris(turns: Sequence[Turn | ChatTurn], features: int, media: int) -> list[bytes]:
     """The URIs of all media in a record, if they are in order and not too many."""
     if features & MEDIA == MEDIA or media > (_MOST_IMAGES if features & _facts.IMAGE else 1):
         raise _OddError
-    found: list[str] = []
+    found: list[bytes] = []
     for file in [file_of(item) for turn in turns for item in turn.content or ()]:
         if file is None:
             continue
         uri = bytes(file.source.s3Location.uri)
         if not _URI.fullmatch(uri) or not _OWNER.fullmatch(file.source.s3Location.bucketOwner):
             raise _OddError
-        found.append(uri[1:-1].decode())
+        found.append(uri)
     return found

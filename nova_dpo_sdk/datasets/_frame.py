@@ -48,11 +48,11 @@ class Frame:
 
         Args:
             records: What was decoded, one from each line.
-            harvest: What was taken in of it: all of it.
+            harvest: What was taken in of it: all of it, as the file has it.
             data: The lines.
         """
-        colons = data.count(b":") - sum([text.count(":") for text in harvest.texts()])
-        systems = len(harvest.systems) - harvest.systems.count(None)
+        colons = data.count(b":") - b"\n".join(harvest.texts()).count(b":")
+        systems = len(harvest.systems) - harvest.systems.count(b"")
         answers = len(records) * (2 if self._preference else 1)
         counts = _Counts(
             records=len(records),
@@ -78,7 +78,7 @@ class Frame:
         return colons == self._keys(counts) or colons == self._keys(_counted_one_by_one(counts, records))
 
     def _counted(self, records: Sequence[Any], harvest: Harvest) -> _Counts:
-        systems = len(harvest.systems) - harvest.systems.count(None)
+        systems = len(harvest.systems) - harvest.systems.count(b"")
         pieces = systems + len(harvest.prompts) + len(records) * (2 if self._preference else 1)
         media = sum(map(_media, records)) if any(map(MEDIA.__and__, set(harvest.features))) else 0
         return _Counts(

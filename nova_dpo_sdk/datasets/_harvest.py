@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from operator import add, lt
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from nova_dpo_sdk.datasets import _facts
 from nova_dpo_sdk.datasets._facts import digest
+from nova_dpo_sdk.datasets._texts import shortest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +24,7 @@ class Harvest:
     Attributes:
         rows: Places of the clean lines among those that were given.
         features: Bits of `FEATURES`.
-        systems: System texts, None for a record without one; the list is empty when no record has one.
+        systems: System texts, `b""` for a record without one; the list is empty when no record has one.
         prompts: Texts before the answer and URIs of media, of all records one after the other.
         counts: How many of `prompts` belong to each record.
         firsts: The preferred candidate, or the answer.
@@ -34,28 +35,31 @@ class Harvest:
 
     rows: Sequence[int] = field(default_factory=list[int])
     features: list[int] = field(default_factory=list[int])
-    systems: list[str | None] = field(default_factory=list["str | None"])
-    prompts: list[str] = field(default_factory=list[str])
+    systems: list[bytes] = field(default_factory=list[bytes])
+    prompts: list[bytes] = field(default_factory=list[bytes])
     counts: list[int] = field(default_factory=list[int])
-    firsts: list[str] = field(default_factory=list[str])
-    seconds: list[str] = field(default_factory=list[str])
+    firsts: list[bytes] = field(default_factory=list[bytes])
+    seconds: list[bytes] = field(default_factory=list[bytes])
     doubtful: list[int] = field(default_factory=list[int])
     ordered: bool = True
-    _encoded: Encoded | None = None
 
-    def append(self, features: int, system: str | None, prompt: list[str], first: str, second: str | None) -> None:
+    def append(self, features: int, system: bytes, prompt: list[bytes], first: bytes, second: bytes = b"") -> None:
         """Add a record; its row is added by the caller."""
         self.features.append(features)
         self.systems.append(system)
         self.prompts += prompt
         self.counts.append(len(prompt))
         self.firsts.append(first)
-        if second is not None:
+        if second:
             self.seconds.append(second)
 
-    def texts(self) -> list[str]:
-        """Every text and URI: of systems, of prompts, the first candidates, the second ones."""
-        systems = [text for text in self.systems if text is not None]
+    def texts(self, *, once: bool = False) -> list[bytes]:
+        """Every text and URI: of systems, of prompts, the first candidates, the second ones.
+
+        Args:
+            once: Whether to name system texts that are the same only once.
+        """
+        systems = filter(None, set(self.systems) if once else self.systems)
         return [*systems, *self.prompts, *self.firsts, *self.seconds]
 
     def records_of(self, texts: Sequence[int]) -> set[int]:
@@ -63,35 +67,48 @@ class Harvest:
         if not texts:
             return set()
         records = range(len(self.counts))
-        owners = [record for record in records if self.systems and self.systems[record] is not None]
+        owners = [record for record in records if self.systems and self.systems[record]]
         owners += [record for record in records for _ in range(self.counts[record])]
         owners += [*records, *records]
         return {owners[text] for text in texts}
 
+    def shorten(self) -> None:
+        """Bring all texts into their shortest form; records with half a surrogate pair in a text become doubtful."""
+        self.drop(self.records_of([at for at, text in enumerate(self.texts()) if shortest(text) is None]))
+        self.systems = [text and (shortest(text) or b"") for text in self.systems]
+        self.prompts = [shortest(text) or b"" for text in self.prompts]
+        self.firsts = [shortest(text) or b"" for text in self.firsts]
+        self.seconds = [shortest(text) or b"" for text in self.seconds]
+
     def facts(self) -> list[_facts.Facts]:
         """The facts of every clean line."""
-        encoded = self.encoded()
-        keys, turned = encoded.keys()
+        keys, turned = self.keys()
         turned = turned or [False] * len(keys)
-        return list(map(_facts.Facts, self.features, encoded.sizes(), keys, turned))
+        return list(map(_facts.Facts, self.features, self.sizes(), keys, turned))
 
-    def encoded(self) -> Encoded:
-        """All texts in UTF-8.
+    def sizes(self) -> list[int]:
+        """Bytes of text that a model would see at most, for every clean line."""
+        sizes = list(map(len, self.firsts))
+        if self.seconds:
+            sizes = list(map(max, sizes, map(len, self.seconds)))
+        if self.systems:
+            sizes = list(map(add, sizes, map(len, self.systems)))
+        ends = list(accumulate(map(len, self.prompts), initial=0))
+        return [size + ends[end] - ends[start] for size, (start, end) in zip(sizes, self._bounds(), strict=True)]
 
-        Raises:
-            UnicodeEncodeError: A text has half a surrogate pair in it.
-        """
-        if self._encoded is not None:
-            return self._encoded
-        systems = {text: (text or "").encode() for text in set(self.systems)}  # most often the same everywhere
-        self._encoded = Encoded(
-            systems=[systems[text] for text in self.systems],
-            prompts=list(map(str.encode, self.prompts)),
-            firsts=list(map(str.encode, self.firsts)),
-            seconds=list(map(str.encode, self.seconds)),
-            bounds=self._bounds(),
-        )
-        return self._encoded
+    def keys(self) -> tuple[list[int], list[bool]]:
+        """Hashes of all texts, and which way round the candidates stand; nothing of the latter for chats."""
+        known = {text: digest(text) if text else _facts.NO_SYSTEM for text in set(self.systems)}  # mostly one
+        systems = [known[text] for text in self.systems] or [_facts.NO_SYSTEM] * len(self.firsts)
+        prompts, ones = list(map(digest, self.prompts)), list(map(digest, self.firsts))
+        if not len(prompts) == len(ones) == self.counts.count(1):
+            prompts = [
+                prompts[start] if end - start == 1 else hash(tuple(prompts[start:end])) for start, end in self._bounds()
+            ]
+        if not self.seconds:
+            return list(map(hash, zip(systems, prompts, ones, strict=True))), []
+        others = list(map(digest, self.seconds))
+        return list(map(hash, zip(systems, prompts, map(add, ones, others), strict=False))), list(map(lt, ones, others))
 
     def _bounds(self) -> list[tuple[int, int]]:
         ends = list(accumulate(self.counts, initial=0))
@@ -102,10 +119,8 @@ class Harvest:
         self.doubtful += other.doubtful
         if not other.rows:
             return
-        self._encoded = None
         if self.systems or other.systems:
-            empty: list[str | None] = [None] * len(self.rows)
-            others_empty: list[str | None] = [None] * len(other.rows)
+            empty, others_empty = [b""] * len(self.rows), [b""] * len(other.rows)
             self.systems = (self.systems or empty) + (other.systems or others_empty)
         follows = not self.rows or not other.rows or self.rows[-1] < other.rows[0]
         self.ordered = self.ordered and other.ordered and follows
@@ -124,7 +139,6 @@ class Harvest:
 
     def keep(self, clean: list[bool]) -> None:
         """Keep the clean lines that are marked; the others become doubtful."""
-        self._encoded = None
         self.doubtful += [row for row, stays in zip(self.rows, clean, strict=True) if not stays]
         self.doubtful.sort()
         pieces = kept([self.prompts[start:end] for start, end in self._bounds()], clean)
@@ -135,56 +149,6 @@ class Harvest:
         self.systems = kept(self.systems, clean) if self.systems else []
         self.firsts = kept(self.firsts, clean)
         self.seconds = kept(self.seconds, clean) if self.seconds else []
-
-
-class Encoded(NamedTuple):
-    """The texts of a harvest in UTF-8.
-
-    Attributes:
-        systems: System texts, empty for a record without one; the list is empty when no record has one.
-        prompts: Texts before the answer and URIs of media, of all records one after the other.
-        firsts: The preferred candidate, or the answer.
-        seconds: The other candidate; the list stays empty for chats.
-        bounds: Which of `prompts` belong to each record.
-    """
-
-    systems: list[bytes]
-    prompts: list[bytes]
-    firsts: list[bytes]
-    seconds: list[bytes]
-    bounds: list[tuple[int, int]]
-
-    def texts(self) -> list[bytes]:
-        """The texts in the order of those of the harvest."""
-        return [*filter(None, self.systems), *self.prompts, *self.firsts, *self.seconds]
-
-    def blob(self) -> bytes:
-        """All texts, a newline between them; most often there are few system texts."""
-        return b"\n".join([*set(self.systems), *self.prompts, *self.firsts, *self.seconds])
-
-    def sizes(self) -> list[int]:
-        """Bytes of text that a model would see at most, for every record."""
-        sizes = list(map(len, self.firsts))
-        if self.seconds:
-            sizes = list(map(max, sizes, map(len, self.seconds)))
-        if self.systems:
-            sizes = list(map(add, sizes, map(len, self.systems)))
-        ends = list(accumulate(map(len, self.prompts), initial=0))
-        return [size + ends[end] - ends[start] for size, (start, end) in zip(sizes, self.bounds, strict=True)]
-
-    def keys(self) -> tuple[list[int], list[bool]]:
-        """Hashes of all texts, and which way round the candidates stand; nothing of the latter for chats."""
-        known = {text: digest(text) if text else _facts.NO_SYSTEM for text in {b"", *self.systems}}
-        systems = [known[text] for text in self.systems] or [_facts.NO_SYSTEM] * len(self.firsts)
-        prompts, ones = list(map(digest, self.prompts)), list(map(digest, self.firsts))
-        if len(prompts) != len(ones):
-            prompts = [
-                prompts[start] if end - start == 1 else hash(tuple(prompts[start:end])) for start, end in self.bounds
-            ]
-        if not self.seconds:
-            return list(map(hash, zip(systems, prompts, ones, strict=True))), []
-        others = list(map(digest, self.seconds))
-        return list(map(hash, zip(systems, prompts, map(add, ones, others), strict=False))), list(map(lt, ones, others))
 
 
 def kept(items: Sequence[T], stays: Sequence[bool]) -> list[T]:

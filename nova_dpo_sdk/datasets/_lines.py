@@ -158,7 +158,7 @@ class Reader:
             if first:
                 yield Block(b"", offset, rest.skipped + first)
                 offset += rest.skipped + first
-            data = rest.take(chunk[first:cut])
+            data = rest.take(memoryview(chunk)[first:cut])
             if data:
                 yield Block(data, offset)
                 offset += len(data)
@@ -195,8 +195,8 @@ class _Rest:
             self.skipped = self._held
             self._parts.clear()
 
-    def take(self, end: bytes = b"") -> bytes:
-        data = b"".join((*self._parts, end)) if self._parts else end
+    def take(self, end: bytes | memoryview = b"") -> bytes:
+        data = b"".join((*self._parts, end))
         self._parts.clear()
         self._held = self.skipped = 0
         return data

@@ -228,10 +228,10 @@ class Ledger:
         if not lines.has_longer(_facts.BYTES_PER_STEP):
             self._lengths[0] = self._lengths.get(0, 0) + len(rows)
         else:
-            for size in harvest.encoded().sizes():
+            for size in harvest.sizes():
                 self._length(size)
         if self._repeats:
-            keys, turned = harvest.encoded().keys()
+            keys, turned = harvest.keys()
             if turned:
                 numbers = [-first - row if turn else first + row for row, turn in zip(rows, turned, strict=True)]
             else:

@@ -1,7 +1,6 @@
 """The shapes of clean records, for the quick look: what does not fit one of these is left to the exact diagnosis.
 
-Plain records, of which most files are full, are decoded; in others, texts stay as the file has them (`Raw`).
-Optional keys have `UNSET`, not None, for a default: null is not absence.
+Texts stay as the file has them (`Raw`). Optional keys have `UNSET`, not None, for a default: null is not absence.
 """
 
 from __future__ import annotations
@@ -91,16 +90,10 @@ class ChatTurn(Struct, forbid_unknown_fields=True, gc=False):
     content: list[ChatItem]
 
 
-class PlainText(Struct, forbid_unknown_fields=True, gc=False):
-    """`{"text": ...}`, decoded."""
-
-    text: str
-
-
 class PlainCandidate(Struct, forbid_unknown_fields=True, gc=False, rename={"label": "preferenceLabel"}):
     """A candidate of one text."""
 
-    content: tuple[PlainText]
+    content: tuple[Text]
     label: Literal["preferred", "non-preferred"]
 
 
@@ -108,7 +101,7 @@ class PlainTurn(Struct, forbid_unknown_fields=True, gc=False):
     """A turn of a preference record, of one text."""
 
     role: Literal["user", "assistant"]
-    content: tuple[PlainText] | UnsetType = UNSET
+    content: tuple[Text] | UnsetType = UNSET
     candidates: tuple[PlainCandidate, PlainCandidate] | UnsetType = UNSET
 
 
@@ -116,14 +109,14 @@ class PlainChatTurn(Struct, forbid_unknown_fields=True, gc=False):
     """A turn of a chat, of one text."""
 
     role: Literal["user", "assistant"]
-    content: tuple[PlainText]
+    content: tuple[Text]
 
 
 class PlainPair(Struct, forbid_unknown_fields=True, gc=False, kw_only=True, rename={"version": "schemaVersion"}):
     """A preference record in which every turn and candidate is one text, as nearly all are."""
 
     version: Literal["bedrock-conversation-2024"] | UnsetType = UNSET
-    system: tuple[PlainText] | UnsetType = UNSET
+    system: tuple[Text] | UnsetType = UNSET
     messages: list[PlainTurn]
 
 
@@ -131,7 +124,7 @@ class PlainChat(Struct, forbid_unknown_fields=True, gc=False, kw_only=True, rena
     """A chat in which every turn is one text."""
 
     version: Literal["bedrock-conversation-2024"] | UnsetType = UNSET
-    system: tuple[PlainText] | UnsetType = UNSET
+    system: tuple[Text] | UnsetType = UNSET
     messages: list[PlainChatTurn]
 
 
