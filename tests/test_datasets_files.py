@@ -14,7 +14,7 @@ from dataset_records import changed, drop, image, line, pair, put, write
 
 from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset
 from nova_dpo_sdk.datasets._clean import Sorter
-from nova_dpo_sdk.errors import ConfigurationError, DatasetError
+from nova_dpo_sdk.errors import ConfigurationError, DatasetError, Severity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,6 +97,42 @@ def test_several_processes_find_the_same(file: Path, workers: int) -> None:
     assert set(alone.counts) >= {"duplicate-record", "bad-json", "unknown-key", "blank-line", "system-inconsistent"}
     assert data.report(workers=workers) == alone
     assert data.report(max_details=5, workers=workers) == data.report(max_details=5)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n ", b"\n\n"])
+def test_a_last_line_without_a_line_feed_is_noted_by_any_number_of_processes(file: Path, end: bytes) -> None:
+    whole = write(file, *many(3000)).read_bytes().rstrip(b"\n") + end
+    file.write_bytes(whole)
+    last, missing = whole.rfind(b"\n") + 1, not whole.endswith(b"\n")
+    data = PreferenceDataset.from_jsonl(file)
+    alone = data.report(workers=1)
+    assert all(data.report(workers=workers) == alone for workers in (2, 3))
+    assert alone.counts.get("no-final-newline", 0) == missing
+    if missing:
+        note = alone.firsts["no-final-newline"]
+        assert (note.severity, note.line, note.offset) == (Severity.NOTE, 1 + whole.count(b"\n"), last)
+
+
+def test_a_compressed_file_may_lack_the_last_line_feed_too(file: Path) -> None:
+    whole = write(file, *[pair(str(number)) for number in range(1500)]).read_bytes().rstrip(b"\n")
+    plain = PreferenceDataset.from_jsonl(file).report()
+    assert plain.counts == {}
+    file.write_bytes(gzip.compress(whole))
+    packed = PreferenceDataset.from_jsonl(file).report()
+    assert packed.counts == {"compressed": 1, "no-final-newline": 1}
+    file.write_bytes(whole)
+    assert packed.firsts["no-final-newline"] == PreferenceDataset.from_jsonl(file).report().firsts["no-final-newline"]
+
+
+def test_a_missing_line_feed_is_no_reason_to_stop_and_cleaning_adds_it(file: Path) -> None:
+    file.write_bytes(write(file, pair(), pair("b")).read_bytes().rstrip(b"\n"))
+    data = PreferenceDataset.from_jsonl(file)
+    assert data.check().ok
+    cleaned = data.write_clean(file.with_name("clean.jsonl"))
+    assert cleaned.dataset.path.read_bytes() == file.read_bytes() + b"\n"
+    assert cleaned.dataset.report().counts == {}
+    assert data.report(rules={"no-final-newline": "off"}).counts == {}
+    assert not data.report(rules={"no-final-newline": "error"}).ok
 
 
 def test_an_array_is_named_once_by_several_processes_too(file: Path) -> None:

@@ -87,7 +87,8 @@ def test_the_last_line_needs_no_newline_and_carriage_returns_are_only_noted(file
     write(file, line(pair()).rstrip() + b"\r\n", line(pair("b")).rstrip())
     report = PreferenceDataset.from_jsonl(file).check()
     assert (report.records, report.errors, report.warnings) == (2, 0, 0)
-    assert report.counts == {"windows-newlines": 1}
+    assert report.counts == {"windows-newlines": 1, "no-final-newline": 1}
+    assert {problem.severity for problem in report.problems} == {Severity.NOTE}
 
 
 def test_a_pretty_printed_array_is_named_once(file: Path) -> None:

@@ -288,3 +288,12 @@ def test_hints_name_what_was_probably_meant(tmp_path: Path) -> None:
 def test_texts_that_only_look_like_reserved_words_pass(tmp_path: Path) -> None:
     record = pair("The user : he; Bots: many; image> and <images>, [EOSX], users: all")
     assert look(tmp_path, "pair", record).problems == ()
+
+
+def test_tools_of_a_model_without_tools_are_said_once(tmp_path: Path) -> None:
+    for record in (tool_chat(), changed(tool_chat(), put([{"toolSpec": {"name": ["x"]}}, 3], "toolConfig", "tools"))):
+        write(tmp_path / "data.jsonl", record)
+        report = ChatDataset.from_jsonl(tmp_path / "data.jsonl").report()
+        named = record["toolConfig"]["tools"][0]["toolSpec"]["name"] != ["x"]
+        assert report.counts.get("tool-undeclared", 0) == (not named)
+        assert report.counts["content-kind"] == 3

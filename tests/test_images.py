@@ -142,6 +142,12 @@ def test_other_lines_stay_byte_for_byte(album: Path) -> None:
     assert data.images == ()
 
 
+def test_blank_lines_alone_are_no_data_set(album: Path) -> None:
+    with pytest.raises(DatasetError, match=r"no records.*nothing was written"):
+        placed(album, b"\n", b"  \n")
+    assert not (album / "out.jsonl").exists()
+
+
 def test_chats_have_images_too(album: Path) -> None:
     record = changed(chat(), put(local("img/a.png", format="png"), "messages", 0, "content", 1))
     data = ChatDataset.from_jsonl(write(album / "chats.jsonl", record))

@@ -62,13 +62,13 @@ class Held:
 
 
 def test_an_object_is_checked_where_it_is(aws: AWS, tmp_path: Path) -> None:
-    body = put(aws, "all.jsonl", *GOOD, b"broken\n")
+    body = put(aws, "all.jsonl", *GOOD, b"broken")
     data = PreferenceDataset.from_s3(f"{ROOT}/all.jsonl", aws=aws)
     report = data.report()
     (tmp_path / "all.jsonl").write_bytes(body)
     here = PreferenceDataset.from_jsonl(tmp_path / "all.jsonl").report()
     assert (report.records, report.good, report.size, report.sha256) == (301, 300, len(body), here.sha256)
-    assert report.counts == here.counts
+    assert report.counts == here.counts == {"bad-json": 1, "no-final-newline": 1}
     assert report.problems == here.problems
     assert str(report).startswith(f"{ROOT}/all.jsonl: 1 bad")
     assert data.name == "all.jsonl"

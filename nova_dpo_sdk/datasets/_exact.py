@@ -350,6 +350,8 @@ class Walk:
             self._system(record["system"])
         if self._nova2 and "toolConfig" in record:
             self._tools.declared(self, record["toolConfig"])
+        else:
+            self._tools.named(record.get("toolConfig"))
         if "messages" in record:
             self._messages(record["messages"])
         self._amounts()

@@ -92,6 +92,8 @@ def place_images(
         for number, line in lines(data):
             file.write(gallery.hang(number, line) + b"\n")
         gallery.refuse_bad(data)
+        if not file.tell():
+            raise DatasetError(f"{data.where} has no records, only blank lines; nothing was written.")
     return gallery.images()
 
 

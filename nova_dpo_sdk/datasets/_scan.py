@@ -153,6 +153,7 @@ class Ledger:
         self._line = 1
         self._records = self._bad = 0
         self._array = self._carriage_return = False
+        self._unended: tuple[int, int] | None = None
 
     # -- lines
 
@@ -160,6 +161,7 @@ class Ledger:
         """Look at every line of a block."""
         if self._array:
             return
+        self._unended = None
         if block.skipped:
             self._too_long(self._line, block.offset, block.skipped)
             if self._sink is not None:
@@ -180,6 +182,8 @@ class Ledger:
         if self._sink is not None:
             self._sink.take(list(lines), self._line, self._problems.new)
         self._line += len(lines)
+        if not block.data.endswith(b"\n"):
+            self._unended = self._line - 1, block.offset + lines.starts[-1]
 
     def _windows_newlines(self, block: Block) -> None:
         at = block.data.find(b"\r\n")
@@ -319,6 +323,7 @@ class Ledger:
             records=self._records,
             bad=self._bad,
             array=self._array,
+            unended=self._unended,
             shapes=self._shapes,
             lengths=self._lengths,
             problems=self._problems,
@@ -333,6 +338,7 @@ class Ledger:
         self._records += part.records
         self._bad += part.bad
         self._array = part.array
+        self._unended = (part.unended[0] + before, part.unended[1] + offset) if part.unended else None
         for features, shape in part.shapes.items():
             self._shape(features, shape.line + before, shape.offset + offset, shape.count)
         for step, count in part.lengths.items():
@@ -353,6 +359,8 @@ class Ledger:
         self._consistency()
         if packed:
             self._file("compressed", 1, 0, f"The file is {packed}.")
+        if self._unended and not self._array:
+            self._file("no-final-newline", *self._unended, "The last line ends without a line feed.")
         self._problems.settle()
         if not self._records:
             self._file("no-records", 1, 0, "There are only blank lines.")
@@ -430,6 +438,7 @@ class Part:
     records: int
     bad: int
     array: bool
+    unended: tuple[int, int] | None
     shapes: dict[int, Shape]
     lengths: dict[int, int]
     problems: Problems

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from nova_dpo_sdk.datasets._exact import Walk
@@ -40,6 +40,14 @@ class Tools:
             return
         for index, tool in enumerate(walk.array(config["tools"], f"{path}.tools")):
             self._specification(walk, tool, f"{path}.tools[{index}]")
+
+    def named(self, config: Any) -> None:
+        """Remember the names in a `toolConfig` that does not belong there and is not checked."""
+        tools = _inner(config, "tools")
+        for tool in cast("list[Any]", tools) if isinstance(tools, list) else ():
+            name = _inner(_inner(tool, "toolSpec"), "name")
+            if isinstance(name, str):
+                self._names.add(name)
 
     def _specification(self, walk: Walk, tool: Any, path: str) -> None:
         if not walk.object(tool, path, ("toolSpec",)) or "toolSpec" not in tool:
@@ -118,3 +126,7 @@ class Tools:
                 continue
             code = "tool-use-last" if call.turn == turns - 1 else "tool-use-unanswered"
             walk.say(code, call.path, f"The call {call.tool_id[:60]!r} has no result.")
+
+
+def _inner(value: Any, key: str) -> Any:
+    return cast("dict[str, Any]", value).get(key) if isinstance(value, dict) else None
