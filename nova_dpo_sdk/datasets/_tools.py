@@ -43,8 +43,7 @@ class Tools:
 
     def named(self, config: Any) -> None:
         """Remember the names in a `toolConfig` that does not belong there and is not checked."""
-        tools = _inner(config, "tools")
-        for tool in cast("list[Any]", tools) if isinstance(tools, list) else ():
+        for tool in _listed(_inner(config, "tools")):
             name = _inner(_inner(tool, "toolSpec"), "name")
             if isinstance(name, str):
                 self._names.add(name)
@@ -130,3 +129,7 @@ class Tools:
 
 def _inner(value: Any, key: str) -> Any:
     return cast("dict[str, Any]", value).get(key) if isinstance(value, dict) else None
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType] - JSON
