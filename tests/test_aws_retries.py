@@ -88,3 +88,11 @@ def test_pauses_grow_with_jitter_and_end_with_the_tries_or_the_budget():
     assert policy.pause(1, 9.9) is None
     assert policy.pause(1, 0.0, asked=5.0) == 5.0
     assert policy.pause(1, 6.0, asked=5.0) is None
+
+
+def test_an_account_that_was_told_by_halves_is_asked_for_again(cloud, nova):
+    cloud.faults.truncate("GetCallerIdentity")
+    assert nova.backend.aws.account() == cloud.account
+    cloud.faults.truncate("GetCallerIdentity", times=100)
+    with pytest.raises(ServiceError, match="damaged on its way"):
+        nova.backend.aws.ask_account()

@@ -6,18 +6,18 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
-from nova_dpo_sdk._time import Clock, RetryPolicy, SystemClock
+from nova_dpo_sdk._time import Clock, Retryable, RetryPolicy, SystemClock
 from nova_dpo_sdk._version import __version__
 from nova_dpo_sdk.aws import _clusters, _ranged, _token
 from nova_dpo_sdk.aws._clusters import EKSCluster, HyperPodCluster, InstanceGroup
-from nova_dpo_sdk.aws._errors import SIGN_IN, aws_errors, no_region
+from nova_dpo_sdk.aws._errors import DAMAGED, SIGN_IN, aws_errors, no_region
 from nova_dpo_sdk.aws._logs import LogEvent, LogGroup
 from nova_dpo_sdk.aws._ranged import RangedObject
 from nova_dpo_sdk.aws._retries import install_retries
 from nova_dpo_sdk.aws._s3 import READ_LIMIT, ObjectStore, S3Uri, StoredObject
 from nova_dpo_sdk.aws._token import Token
 from nova_dpo_sdk.aws._upload import CONTENT_TYPE, PART, Measured, Upload, measure
-from nova_dpo_sdk.errors import AccessDeniedError, ConfigurationError
+from nova_dpo_sdk.errors import AccessDeniedError, ConfigurationError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,8 +124,16 @@ class AWS:
         Raises:
             AccessDeniedError: There are no usable credentials.
         """
-        with aws_errors("GetCallerIdentity", "your credentials"):
-            answer: Any = self.client("sts").get_caller_identity()
+        return self._retry.call(self.clock, self._ask_account_once)
+
+    def _ask_account_once(self) -> str:
+        try:
+            with aws_errors("GetCallerIdentity", "your credentials"):
+                answer: Any = self.client("sts").get_caller_identity()
+        except ServiceError as error:
+            if error.code != DAMAGED:
+                raise
+            raise Retryable(error) from error
         return str(answer["Account"])
 
     def client(self, service: str, *, region: str | None = None) -> Any:

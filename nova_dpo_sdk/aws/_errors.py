@@ -100,6 +100,8 @@ _SECRETIVE = re.compile(
 )
 _CLOCK_TOLERANCE_MINUTES = 5.0
 _LONGEST_TEXT = 400
+DAMAGED = "DamagedAnswer"
+"""The code of an error for an answer that could not be read."""
 
 
 @contextmanager
@@ -124,6 +126,20 @@ def aws_errors(operation: str, target: str) -> Generator[None]:
         raise _from_answer(error, operation, target) from (error if _may_be_shown(error) else None)
     except _botocore_error() as error:
         raise _from_botocore(error, operation, target) from (error if _may_be_shown(error) else None)
+    except _parser_error():
+        # It quotes the answer, and botocore raises it outside its own errors and its own retries.
+        raise ServiceError(
+            f"{operation} on {target} failed: the answer was damaged on its way. Run it again.",
+            operation=operation,
+            target=target,
+            code=DAMAGED,
+        ) from None
+
+
+def _parser_error() -> type[Exception]:
+    from botocore.parsers import ResponseParserError
+
+    return ResponseParserError
 
 
 def retries_before(error: AWSError) -> int:
