@@ -11,7 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("local", "parquet", "plots", "zstd")
+EXTRAS = ("completion", "local", "parquet", "plots", "zstd")
 TOGETHER = ("pytest",)
 """Of the extra `dev`: the fixture that ships with the package runs under the user's own."""
 BOUND = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?>=([0-9.]+)")

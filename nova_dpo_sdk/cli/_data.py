@@ -237,7 +237,12 @@ def profile(arguments: argparse.Namespace) -> int:
 def split(arguments: argparse.Namespace) -> int:
     """Write data to two files, no prompt in both."""
     with _opened(arguments, arguments.file) as data:
-        say(str(data.split(arguments.train, arguments.validation, fraction=arguments.fraction)))
+        done = data.split(arguments.train, arguments.validation, fraction=arguments.fraction)
+    if arguments.json:
+        counts = {"records": done.read, "train": done.train_records, "validation": done.validation_records}
+        say(json.dumps(counts | {"fraction": done.fraction}, indent=2))
+    else:
+        say(str(done))
     return GOOD
 
 

@@ -78,7 +78,9 @@ def cancel(arguments: argparse.Namespace) -> int:
     job = _job(arguments)
     seen = job.status().status
     job.cancel()
-    if seen is JobStatus.DELETED:
+    if arguments.json:
+        say_json({"ref": job.ref, "status_before": str(seen), "cancelled": not seen.is_terminal})
+    elif seen is JobStatus.DELETED:
         say(f"{job.name} is not on the cluster (any more); nothing is left of it there.")
     elif seen.is_terminal:
         say(f"{job.name} was over already: {seen}. `nova-dpo delete` removes it from the cluster.")
@@ -91,7 +93,10 @@ def delete(arguments: argparse.Namespace) -> int:
     """Remove a finished job."""
     job = _job(arguments)
     job.delete()
-    say(f"{job.name} is deleted from the cluster; what it wrote to S3 stays.")
+    if arguments.json:
+        say_json({"ref": job.ref, "deleted": True})
+    else:
+        say(f"{job.name} is deleted from the cluster; what it wrote to S3 stays.")
     return GOOD
 
 

@@ -36,7 +36,8 @@ _CODES = """\
 A job is named by its reference, hyperpod://REGION/CLUSTER/NAMESPACE/JOB, which
 submit prints. Every command has a --help of its own.
 
-exit codes: 0 all is well; 1 findings, a failed job or an error; 2 wrong usage
+exit codes: 0 all is well; 1 findings, a failed job or an error; 2 wrong usage;
+130 interrupted. Colours are for terminals; NO_COLOR turns them off.
 """
 
 
@@ -62,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     _doctor(words)
     _chain(words)
     _permissions(words)
+    _completion(words)
     return top
 
 
@@ -192,6 +194,7 @@ def _data(words: Words) -> None:
         word.add_argument("--kind", choices=KINDS, help="what the records are for (default: told from them)")
     for word in (check, profile, split, upload):
         _in_s3(word)
+    _json(split)
     for word in (profile, split):
         word.set_defaults(rule=[])
     for word in (check, upload):
@@ -361,7 +364,7 @@ def _jobs(words: Words) -> None:
     for word in (wait, cancel, delete, checkpoint):
         word.add_argument("ref", metavar="REF", help="the job's reference, as submit prints it")
         _local(word)
-    for word in (status, wait, checkpoint):
+    for word in (status, wait, cancel, delete, checkpoint):
         _json(word)
     for word in (status, found):
         word.set_defaults(interrupted="Interrupted. The jobs run on.")
@@ -461,6 +464,17 @@ def _permissions(words: Words) -> None:
     )
     word.add_argument("--only", choices=("iam", "kubernetes"), help="print nothing else, for a file or a pipe")
     _json(word)
+
+
+def _completion(words: Words) -> None:
+    word = _word(
+        words,
+        "completion",
+        "_completion:completion",
+        "print a script that completes commands and options in your shell",
+        'For bash: eval "$(nova-dpo completion bash)". Needs the extra completion.',
+    )
+    word.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="which shell")
 
 
 def _share(text: str) -> float:
