@@ -216,6 +216,18 @@ def test_a_second_key_is_not_made_up_for_by_missing_spaces() -> None:
     assert QuickLook(KINDS["pair"]).look(Lines(wide)).doubtful == [0]
 
 
+def test_a_record_over_two_lines_does_not_make_up_for_two_on_one() -> None:
+    """As many values as lines, but not one on each; and as many keys in the other lines as in records of their own."""
+    good = pair()
+    odd = {M: [{**good[M][0], "role": "assistant"}, good[M][3]]}
+    split = json.dumps({"system": good["system"], M: good[M]})
+    cut = split.index('{"role": "assistant", "candidates"')
+    head, tail = split[:cut], split[cut:]
+    assert (head + json.dumps(odd)).count('":') == 2 * json.dumps(odd).count('":')
+    lines = [json.dumps(good) + json.dumps(odd), head, tail]
+    assert QuickLook(KINDS["pair"]).look(Lines("\n".join(lines).encode())).doubtful == [0, 1, 2]
+
+
 def test_the_collector_is_running_again_after_a_look(tmp_path: Path) -> None:
     data = PreferenceDataset.from_jsonl(write(tmp_path / "a.jsonl", pair()))
     assert gc.isenabled()

@@ -128,7 +128,7 @@ class QuickLook:
             taken = set(harvest.rows)
             records = kept(records, [row in taken for row in rows])
         data = lines.joined(harvest.rows)
-        if records and not (lines.are_objects(harvest.rows) and self._frame.holds(records, harvest, data)):
+        if records and not (lines.are_objects(rows) and self._frame.holds(records, harvest, data)):
             return self._apart(lines, rows)
         return _sorted(harvest, lines.data)
 
