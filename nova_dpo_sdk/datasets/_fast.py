@@ -260,7 +260,6 @@ def _sorted(harvest: Harvest, data: bytes) -> Harvest:
     return harvest
 
 
-# pyright: ignore[reportUnnecessaryComparison] - a memoryview compares its bytes with bytes
 def _drop_words(harvest: Harvest) -> None:
     """Make records doubtful that have a reserved word in them."""
     if word_places(harvest.texts(once=True)):
