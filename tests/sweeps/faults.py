@@ -157,9 +157,14 @@ def _unclear(error: NovaError) -> list[str]:
 
 def try_at(folder: Path, whole: EndState, point: tuple[str, int, bool]) -> Outcome | None:
     """One fault at one request."""
-    logging.getLogger("nova_dpo_sdk").setLevel(logging.ERROR)  # it warns of every look that fails
     kind, number, lasting = point
-    return fault_at(folder, kind, number, whole, lasting=lasting)
+    logger = logging.getLogger("nova_dpo_sdk")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of every look that fails
+    try:
+        return fault_at(folder, kind, number, whole, lasting=lasting)
+    finally:
+        logger.setLevel(level)
 
 
 def sweep(
