@@ -1,18 +1,31 @@
-"""How fast preference data are validated, beside bare JSON parsing of the same files.
+"""How fast preference data are validated, beside bare JSON parsing of the same files and beside other validators.
 
-    python benchmarks/validate.py [--megabytes 40] [--runs 5]
+    python benchmarks/validate.py [--megabytes 40] [--runs 5] [--large 500] [--aws-validator PATH]
 
 Prints medians in MB/s per CPU second, and each as a share of the floor: `orjson.loads` on every line and nothing
-else (left out where orjson is not installed). The rows of this package read the file, hash it (SHA-256) and build
-the full report (one process); the floor only reads and parses. The hash alone costs what the second row shows.
+else (left out where orjson is not installed). The rows of this package read the file and build the full report in one
+process, with the rules that are named. Then:
+
+- what one bad line in a hundred costs, as a share of the speed of the same lines without it,
+- two processes against one, by the clock (`--large` megabytes; 0 leaves it out),
+- the peak memory of a process that reads that file plain, as gzip and as zstd,
+- other validators on records of 1 KB: AWS's sample script (`nova_ft_dataset_validator.py` of aws-samples'
+  amazon-nova-samples, where `--aws-validator` names it) and the Nova Forge SDK's validator for SFT
+  (`pip install amzn-nova-forge`, where it can be imported). Each reads the file from the disk as its own users do.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gzip
 import hashlib
+import importlib
+import importlib.util
+import io
 import json
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,10 +34,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk.datasets import PreferenceDataset
+from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
+
+    Rows: TypeAlias = dict[str, tuple[Path, Callable[[Path], Any]]]
+    """By name: a file, and what is done with it."""
 
 WORDS = (  # noqa: SIM905 - prose reads better
     "the model answers politely and briefly when a customer asks about orders refunds delivery times account "
@@ -34,6 +51,9 @@ WORDS = (  # noqa: SIM905 - prose reads better
 FOREIGN = "naïve café résumé über straße “quoted” — … 東京 大阪 こんにちは ありがとう 😀 🚀 Привет".split()  # noqa: SIM905 - as above
 WORDS_OFF = {"reserved-word": "off", "reserved-word-casing": "off"}
 REPEATS_OFF = {"duplicate-record": "off", "swapped-preference": "off"}
+FLOOR = "orjson.loads (floor)"
+ALL = "+ repeats = all rules"
+BAD = "all rules, 1 % bad lines"
 
 
 def text(rng: random.Random, size: int) -> str:
@@ -115,72 +135,213 @@ def parse_all(path: Path, loads: Callable[[bytes], Any], digest: Any = None) -> 
                 loads(line)
 
 
-def median_speeds(rows: dict[str, tuple[Path, Callable[[Path], Any]]], runs: int) -> dict[str, float]:
-    """MB per CPU second of each row; the rows take turns, so that a busy machine slows all alike."""
+def times_of(rows: Rows, runs: int, clock: Callable[[], float] = time.process_time) -> dict[str, list[float]]:
+    """Seconds of each run of each row; the rows take turns, so that a busy machine slows all alike."""
     times: dict[str, list[float]] = {name: [] for name in rows}
     for turn in range(runs + 1):
         for name, (path, act) in rows.items():
-            start = time.process_time()
+            start = clock()
             act(path)
             if turn:
-                times[name].append(time.process_time() - start)
-    return {name: rows[name][0].stat().st_size / 1e6 / statistics.median(taken) for name, taken in times.items()}
+                times[name].append(clock() - start)
+    return times
 
 
-def peak_memory(path: Path) -> float:
-    """Peak memory in MB of a fresh process that reports on `path`."""
-    code = (
-        "import resource, sys; from nova_dpo_sdk.datasets import PreferenceDataset; "
-        "PreferenceDataset.from_jsonl(sys.argv[1]).report(); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    return int(done.stdout) / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+def rate(path: Path, seconds: float) -> float:
+    """MB per second."""
+    return path.stat().st_size / 1e6 / seconds
 
 
-def rows_for(folder: Path, size: int, total: int) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
+# --- our own rows and the floors
+
+
+def rows_for(folder: Path, size: int, total: int) -> Rows:
     """What is measured on records of one size."""
     plain = generate(folder / "plain.jsonl", size=size, total=total)
     spaces = generate(folder / "spaces.jsonl", size=size, total=total, spaces=True)
     bad = generate(folder / "bad.jsonl", size=size, total=total, bad=0.01)
-    rows: dict[str, tuple[Path, Callable[[Path], Any]]] = {}
-    try:
-        import orjson
-    except ImportError:
+    rows: Rows = {}
+    if importlib.util.find_spec("orjson") is None:
         print("orjson is not installed: no floor")
     else:
-        rows["orjson.loads (floor)"] = plain, lambda path: parse_all(path, orjson.loads)
-        rows["orjson.loads + SHA-256"] = plain, lambda path: parse_all(path, orjson.loads, hashlib.sha256())
+        loads = importlib.import_module("orjson").loads
+        rows[FLOOR] = plain, lambda path: parse_all(path, loads)
+        rows["orjson.loads + SHA-256"] = plain, lambda path: parse_all(path, loads, hashlib.sha256())
     rows["json.loads"] = plain, lambda path: parse_all(path, json.loads)
     rows["structure and pairs"] = plain, lambda path: report(path, {**WORDS_OFF, **REPEATS_OFF})
     rows["+ reserved words"] = plain, lambda path: report(path, REPEATS_OFF)
-    rows["+ repeats = all rules"] = plain, lambda path: report(path, {})
-    rows["all rules, spaces after , and :"] = spaces, lambda path: report(path, {})
-    rows["all rules, 1 % bad lines"] = bad, lambda path: report(path, {})
+    rows[ALL] = plain, report
+    rows["all rules, spaces after , and :"] = spaces, report
+    rows[BAD] = bad, report
+    rows["all rules and SHA-256"] = plain, lambda path: report(path, hashed=True)
+    rows["profile(), a pass of its own"] = plain, lambda path: PreferenceDataset.from_jsonl(path).profile()
     return rows
 
 
-def report(path: Path, rules: dict[str, str]) -> None:
-    """One full report."""
-    PreferenceDataset.from_jsonl(path).report(rules=rules, workers=1)
+def report(path: Path, rules: dict[str, str] | None = None, *, workers: int = 1, hashed: bool = False) -> None:
+    """One full report, lengths of records included."""
+    PreferenceDataset.from_jsonl(path).report(rules=rules or {}, workers=workers, hashed=hashed)
+
+
+def print_table(folder: Path, size: int, megabytes: int, runs: int) -> None:
+    """Floors and rows of records of one size."""
+    rows = rows_for(folder, size, megabytes * 1_000_000)
+    times = times_of(rows, runs)
+    rates = {name: rate(rows[name][0], statistics.median(taken)) for name, taken in times.items()}
+    print(f"\nrecords of {size:,} bytes, {megabytes} MB{'':12}MB/s   of floor")
+    for name, speed in rates.items():
+        print(f"  {name:34} {speed:7.0f}" + (f"   {speed / rates[FLOOR]:8.2f}" if FLOOR in rates else ""))
+    print(f"  {'1 % bad lines, of the clean speed':34} {'':7}   {rates[BAD] / rates[ALL]:8.2f}", flush=True)
+
+
+# --- a large file
+
+
+def enlarge(source: Path, path: Path, total: int) -> Path:
+    """Write a file of `total` bytes: the records of `source` again and again, no two the same."""
+    lines = source.read_bytes().splitlines(keepends=True)
+    with path.open("wb", buffering=1 << 20) as stream:
+        copy = 0
+        while stream.tell() < total:
+            copy += 1
+            stream.writelines(each.replace(b'[{"text":"', b'[{"text":"%d-' % copy) for each in lines)
+    return path
+
+
+def print_large(folder: Path, megabytes: int, runs: int) -> None:
+    """Two processes against one, and the peak memory."""
+    small = generate(folder / "small.jsonl", size=1_000, total=min(megabytes, 20) * 1_000_000)
+    large = enlarge(small, folder / "large.jsonl", megabytes * 1_000_000)
+    rows: Rows = {
+        "one": (large, lambda path: report(path, workers=1)),
+        "two": (large, lambda path: report(path, workers=2)),
+    }
+    taken = times_of(rows, min(runs, 3), time.perf_counter)
+    one, two = map(statistics.median, taken.values())
+    print(f"\none file of {megabytes:,} MB, records of 1 KB")
+    print(f"  one process {one:.2f} s ({rate(large, one):.0f} MB/s), two {two:.2f} s: {one / two:.2f} times as fast")
+    for name, path in {"plain": large, "gzip": as_gzip(large), "zstd": as_zstd(large)}.items():
+        if path is not None:
+            own, others = peak_memory(path)
+            more = f", each of two helpers {others:.0f} MB" if others else ""
+            print(f"  peak memory, {name}: {own:.0f} MB{more}", flush=True)
+
+
+def as_gzip(path: Path) -> Path:
+    """The file as gzip."""
+    packed = path.with_suffix(".gz")
+    with path.open("rb") as plain, gzip.open(packed, "wb", compresslevel=1) as stream:
+        shutil.copyfileobj(plain, stream, 1 << 20)
+    return packed
+
+
+def as_zstd(path: Path) -> Path | None:
+    """The file as zstd, where the package for it is installed."""
+    if importlib.util.find_spec("zstandard") is None:
+        return None
+    packed = path.with_suffix(".zst")
+    with path.open("rb") as plain, packed.open("wb") as stream:
+        importlib.import_module("zstandard").ZstdCompressor().copy_stream(plain, stream)
+    return packed
+
+
+def peak_memory(path: Path) -> tuple[float, float]:
+    """Peak memory in MB of a fresh process that reports on `path`, and of the largest helper that it starts."""
+    code = (
+        "import resource, sys; from nova_dpo_sdk.datasets import PreferenceDataset; "
+        "PreferenceDataset.from_jsonl(sys.argv[1]).report(); "
+        "print(*(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    own, others = (int(size) / (1 << 20 if sys.platform == "darwin" else 1 << 10) for size in done.stdout.split())
+    return own, others
+
+
+# --- peers
+
+
+def aws_sample(script: Path) -> Callable[[Path], Any]:
+    """AWS's sample validator for DPO, all records."""
+    spec = importlib.util.spec_from_file_location("aws_sample_validator", script)
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"--aws-validator {script}: this is no Python file")
+    module = sys.modules["aws_sample_validator"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(path: Path) -> None:
+        found = module.validate_jsonl_file(str(path), "lite", module.TaskType.DPO, skip_bad_samples=True)
+        if found.failed_samples:
+            raise SystemExit(f"AWS's validator refuses {found.failed_samples} of our records: {found.errors[:3]}")
+
+    return run
+
+
+def forge() -> Callable[[Path], Any] | None:
+    """The Nova Forge SDK's validator for SFT, where it can be imported."""
+    try:
+        enums = importlib.import_module("amzn_nova_forge.core.enums")
+        validators = importlib.import_module("amzn_nova_forge.dataset.dataset_validator")
+    except ImportError as error:
+        print(f"  the Nova Forge SDK is left out: {error}")
+        return None
+
+    def run(path: Path) -> None:
+        with path.open(encoding="utf-8") as lines, contextlib.redirect_stdout(io.StringIO()):
+            validator = validators.SFTDatasetValidator()
+            validator.validate(map(json.loads, lines), enums.Model.NOVA_LITE, region="us-east-1")
+
+    return run
+
+
+def as_chats(pairs: Path, path: Path) -> Path:
+    """The same conversations with the preferred answer alone."""
+    with pairs.open("rb") as lines, path.open("wb") as stream:
+        for line in lines:
+            record = json.loads(line)
+            last = record["messages"][-1]
+            last["content"] = last.pop("candidates")[0]["content"]
+            stream.write(as_line(record).encode() + b"\n")
+    return path
+
+
+def print_peers(folder: Path, script: Path | None, runs: int) -> None:
+    """How much faster we are than others on records of 1 KB, with all rules on."""
+    pairs = generate(folder / "pairs.jsonl", size=1_000, total=10_000_000)
+    print("\nother validators, records of 1 KB, 10 MB, all rules on")
+    if script is None:
+        print("  AWS's sample validator is left out: name it with --aws-validator")
+    else:
+        print_peer("AWS's sample validator, DPO", pairs, aws_sample(script), report, runs)
+    run = forge()
+    if run is not None:
+        chats = as_chats(pairs, folder / "chats.jsonl")
+        ours = lambda path: ChatDataset.from_jsonl(path).report(workers=1)  # noqa: E731 - as short as the rows above
+        print_peer("Nova Forge SDK, SFT", chats, run, ours, runs)
+
+
+def print_peer(name: str, path: Path, theirs: Callable[[Path], Any], ours: Callable[[Path], Any], runs: int) -> None:
+    """Both speeds and the median of the ratios of each turn."""
+    times = times_of({"theirs": (path, theirs), "ours": (path, ours)}, min(runs, 3))
+    ratio = statistics.median(a / b for a, b in zip(times["theirs"], times["ours"], strict=True))
+    shown = " ".join(f"{who} {rate(path, statistics.median(taken)):.1f}" for who, taken in times.items())
+    print(f"  {name:34} MB/s: {shown}; ours is {ratio:.1f} times as fast", flush=True)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=40)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--large", type=int, default=500)
+    parser.add_argument("--aws-validator", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        for size in (1_000, 8_000):
-            rows = rows_for(Path(folder), size, options.megabytes * 1_000_000)
-            speeds = median_speeds(rows, options.runs)
-            floor = speeds.get("orjson.loads (floor)")
-            print(f"\nrecords of {size:,} bytes, {options.megabytes} MB{'':12}MB/s   of floor")
-            for name, speed in speeds.items():
-                share = f"{speed / floor:8.2f}" if floor else ""
-                print(f"  {name:34} {speed:7.0f}   {share}")
-            print(f"  {'peak memory':34} {peak_memory(rows['json.loads'][0]):7.0f} MB")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for size in (1_000, 8_000) if options.megabytes else ():
+            print_table(folder, size, options.megabytes, options.runs)
+        if options.large:
+            print_large(folder, options.large, options.runs)
+        print_peers(folder, options.aws_validator, options.runs)
 
 
 if __name__ == "__main__":
