@@ -434,8 +434,14 @@ def _transcripts(record: _Transcripts) -> Taken | None:
     return tuple([_NAMES[name] for name in said[:-2:2]]), [b'"%b"' % text[1:] for text in spoken]
 
 
-_OTHER_SPACE = re.compile(rb"[\\\xc2\xe1\xe2\xe3]").search
-"""Finds what may be, or begin, white space other than a blank: line ends and rare spaces are for the exact way."""
+_BLANKS = rb"(?:00[0-9aA]|1680|20(?:0|2[89fF]|5[fF])|3000)"  # beginnings of the code points of white space, and more
+
+_OTHER_SPACE = re.compile(
+    rb"\\(?:[nrtf]|u%b)|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2(?:\x80[\x80-\x8a\xa8\xa9\xaf]|\x81\x9f)|\xe3\x80\x80" % _BLANKS
+).search
+"""Finds what is, or may be, white space other than a blank: line ends and rare spaces are for the exact way."""
+
+_NEAR = 64
 
 
 def _two_texts(record: _TwoTexts) -> Taken | None:
@@ -443,22 +449,23 @@ def _two_texts(record: _TwoTexts) -> Taken | None:
     chosen, rejected = bytes(record.chosen), bytes(record.rejected)
     end = _parting(chosen, rejected)
     cut = chosen.rfind(b" ", 0, end)
-    word = chosen[cut : end + 1] + rejected[end : end + 1]
-    if cut < 0 or _OTHER_SPACE(word):
+    if cut < 0 or _OTHER_SPACE(chosen, cut, end) or _may_go_on(chosen, rejected, end):
         return None
     return _USER, (chosen[:cut] + b'"', b'"' + chosen[cut:], b'"' + rejected[cut:])
 
 
 def _parting(one: bytes, other: bytes) -> int:
-    """Where two texts begin to differ, found by halving; at the latest at the last byte of the shorter one."""
+    """Where two texts begin to differ; at the latest at the last byte of the shorter one."""
     low, high = 0, min(len(one), len(other)) - 1
-    while low < high:
+    while high - low > _NEAR:
         middle = (low + high + 1) // 2
         if one[low:middle] == other[low:middle]:
             low = middle
         else:
-            high = middle - 1
-    return low
+            high = middle
+    # The last steps at once: the highest bit that differs tells the byte.
+    differing = int.from_bytes(one[low:high], "big") ^ int.from_bytes(other[low:high], "big")
+    return high - (differing.bit_length() + 7) // 8
 
 
 _SIDES = Lane(_Sides, _each(_sides))
@@ -672,7 +679,6 @@ def _one_side(taken: Taken) -> Taken | None:
 
 
 _SPACE = rb" \xc2\x85\xa0\xe1\x9a\x80-\x8a\xe2\xa8\xa9\xaf\x81\x9f\xe3"  # every byte that white space is made of
-_BLANKS = rb"(?:00[0-9aA]|1680|20(?:0|2[89fF]|5[fF])|3000)"  # beginnings of the code points of white space, and more
 _SAID = rb'"(?:[%b]|\\[nrtf])*(?:[^"\\%b]|\\["\\b/]|\\u(?!%b))' % (_SPACE, _SPACE, _BLANKS)
 _says = re.compile(_SAID).match
 """Whether JSON text is a string that is surely not blank: some character of it is no white space."""
@@ -728,12 +734,16 @@ def _differ_in_capitals(good: Text, bad: Text) -> bool:
 def _may_be_same(good: Text, bad: Text) -> bool:
     """Whether two texts are the same, or part at a character that can be written in several ways."""
     one, other = bytes(good), bytes(bad)
-    at = _parting(one, other)
+    return one == other or _may_go_on(one, other, _parting(one, other))
+
+
+def _may_go_on(one: bytes, other: bytes, at: int) -> bool:
+    """Whether two texts may say the same at the byte where they part, because a character has several forms."""
     escape = one.rfind(b"\\u", max(0, at - 5), at)
     if escape >= 0:
         return one[escape : escape + 6].lower() == other[escape : escape + 6].lower()
     near = (one[at - 1 : at + 2], other[at - 1 : at + 2])
-    return one == other or any(form in each for each in near for form in (b"\\u", b"\\/"))
+    return any(form in each for each in near for form in (b"\\u", b"\\/"))
 
 
 def _is_utf8(text: bytes) -> bool:

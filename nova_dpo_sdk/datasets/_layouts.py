@@ -190,14 +190,25 @@ def _is_whole(side: list[Message], prompt: list[Message]) -> bool:
 
 def _split_texts(head: list[Message], chosen: str, rejected: str) -> Pair:
     """Two texts without a prompt: what they share, up to a space, is the prompt."""
-    same = next((at for at, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
-    shared = chosen[: min(len(chosen), len(rejected)) if same is None else same]
-    cut = max((space.start() for space in re.finditer(r"\s", shared)), default=0)
+    end = _parting(chosen, rejected)
+    cut = next((at for at in range(end - 1, -1, -1) if chosen[at].isspace()), 0)
     if chosen == rejected:
         raise Drop("equal-pair")
     if not chosen[:cut].strip():
         raise Drop("no-prompt", "the two texts do not begin alike")
     return Pair([*head, ("user", chosen[:cut])], [("assistant", chosen[cut:])], [("assistant", rejected[cut:])])
+
+
+def _parting(one: str, other: str) -> int:
+    """How many characters two texts begin with alike, found by halving."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 _SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):(?: |(?=\n)|$)")
