@@ -245,14 +245,22 @@ def as_zstd(path: Path) -> Path | None:
     return packed
 
 
+MEASURE = """
+import pathlib, re, resource, sys
+from nova_dpo_sdk.datasets import PreferenceDataset
+PreferenceDataset.from_jsonl(sys.argv[1]).report()
+own, others = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+status = pathlib.Path("/proc/self/status")
+if status.exists():  # there, getrusage counts what the process was forked from
+    own = re.search(r"VmHWM:\\s*([0-9]+)", status.read_text())[1]
+print(own, others)
+"""
+
+
 def peak_memory(path: Path) -> tuple[float, float]:
     """Peak memory in MB of a fresh process that reports on `path`, and of the largest helper that it starts."""
-    code = (
-        "import resource, sys; from nova_dpo_sdk.datasets import PreferenceDataset; "
-        "PreferenceDataset.from_jsonl(sys.argv[1]).report(); "
-        "print(*(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", MEASURE, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     own, others = (int(size) / (1 << 20 if sys.platform == "darwin" else 1 << 10) for size in done.stdout.split())
     return own, others
 

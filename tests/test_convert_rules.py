@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 from convert_support import chat, chats, pair, preferences
 
@@ -147,3 +150,27 @@ def test_nulls_that_a_table_adds_to_nova_records_are_left_out(tmp_path):
     result, written = preferences(tmp_path, table)
     assert written == [pair("Q", "A", "B")]
     assert result.mended == {"null-field": 1}
+
+
+@pytest.mark.parametrize("other", ["caf\\u00E9 au lait", "café au lait"])
+def test_a_tie_is_seen_however_its_characters_are_written(tmp_path: Path, other: str) -> None:
+    source, said = tmp_path / "source.jsonl", ("\u6771", "a\\u006c", "")  # other ways of looking at a block
+    for more in said:
+        one = f'{{"prompt":"Q {more}","chosen":"caf\\u00e9 au lait","rejected":"{other}"}}\n'
+        good = '{"prompt":"Q","chosen":"yes","rejected":"no"}\n'
+        source.write_text(good + one, encoding="utf-8")
+        done = convert_preferences(source, tmp_path / "made.jsonl", layout="prompt-chosen-rejected")
+        assert (done.written, done.dropped) == (1, {"equal-pair": 1})
+
+
+def test_a_text_is_parted_by_what_it_says_not_by_how_it_is_written(tmp_path: Path) -> None:
+    source = tmp_path / "source.jsonl"
+    source.write_text(
+        '{"chosen":"Is it caf\\u00e9 or tea","rejected":"Is it caf\\u00E9 or milk"}\n'
+        '{"chosen":"Is it\\u3000so much","rejected":"Is it\\u3000so little"}\n'
+        '{"chosen":"Is it\\u3000much","rejected":"Is it\\u3000little"}\n'
+    )
+    convert_preferences(source, tmp_path / "made.jsonl", layout="chosen-rejected")
+    made = [json.loads(each) for each in (tmp_path / "made.jsonl").read_text().splitlines()]
+    asked = [each["messages"][0]["content"][0]["text"] for each in made]
+    assert asked == ["Is it café or", "Is it\u3000so", "Is it"]
