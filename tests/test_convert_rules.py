@@ -174,3 +174,17 @@ def test_a_text_is_parted_by_what_it_says_not_by_how_it_is_written(tmp_path: Pat
     made = [json.loads(each) for each in (tmp_path / "made.jsonl").read_text().splitlines()]
     asked = [each["messages"][0]["content"][0]["text"] for each in made]
     assert asked == ["Is it café or", "Is it\u3000so", "Is it"]
+
+
+@pytest.mark.parametrize("layout", ["orca-pairs", "ultrafeedback"])
+def test_equal_scores_are_a_tie_in_every_layout_that_has_them(tmp_path: Path, layout: str) -> None:
+    sides = {side: [USER, {"role": "assistant", "content": side}] for side in ("chosen", "rejected")}
+    shapes = {
+        "orca-pairs": {"system": "S", "question": "Q", "chosen": "yes", "rejected": "no"},
+        "ultrafeedback": {"prompt": "Q", **sides},
+    }
+    source = tmp_path / "source.jsonl"
+    records = [{**shapes[layout], "score_chosen": score, "score_rejected": 4} for score in (5, 4)]
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    done = convert_preferences(source, tmp_path / "made.jsonl", layout=layout)
+    assert (done.written, sum(done.dropped.values())) == (1, 1)
