@@ -78,6 +78,10 @@ class FakeClock:
     advance = sleep
 
 
+_NO_TIME = 1e-6
+"""Seconds; a pause this short may be lost in rounding, and a clock that moves only by pauses would stand still."""
+
+
 def ticks(
     clock: Clock, *, interval: float, timeout: float, jitter: float = 0.1, seed: int | None = None
 ) -> Iterator[float]:
@@ -99,7 +103,7 @@ def ticks(
         passed = clock.monotonic() - start
         yield passed
         left = timeout - (clock.monotonic() - start)
-        if left <= 0:
+        if left <= _NO_TIME:
             return
         clock.sleep(min(left, interval * (1 + jitter * rng.random())))
 

@@ -105,3 +105,10 @@ def test_the_system_clock_is_aware_and_does_not_sleep_backwards():
     assert clock.now().tzinfo is not None
     clock.sleep(-1)
     assert clock.monotonic() <= clock.monotonic()
+
+
+def test_ticks_end_where_rounding_leaves_a_rest_of_time() -> None:
+    clock = FakeClock()
+    clock.advance(1e9)
+    for seed in range(200):
+        assert len(list(itertools.islice(ticks(clock, interval=0.1, timeout=0.3, seed=seed), 20))) < 20
