@@ -98,3 +98,18 @@ def test_an_account_that_was_told_by_halves_is_asked_for_again(cloud, nova):
         ServiceError, match=r"damaged on its way|broke the connection"
     ):  # older botocore says the latter
         nova.backend.aws.ask_account()
+
+
+def test_a_cluster_that_was_told_by_halves_is_asked_for_again(cloud, nova):
+    aws = nova.backend.aws
+    whole = aws.describe_hyperpod("research")
+    cloud.faults.truncate("DescribeCluster")
+    assert aws.describe_hyperpod("research") == whole
+    eks = whole.eks_arn.rpartition("/")[2]
+    known = aws.describe_eks(eks)
+    cloud.faults.truncate("DescribeCluster")
+    assert aws.describe_eks(eks) == known
+    cloud.faults.truncate("DescribeCluster", times=100)
+    for ask, name in ((aws.describe_hyperpod, "research"), (aws.describe_eks, eks)):
+        with pytest.raises(ServiceError, match="damaged on its way"):
+            ask(name)

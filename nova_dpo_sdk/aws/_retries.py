@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nova_dpo_sdk._time import seconds_asked
 
@@ -32,6 +33,7 @@ _BUSY = frozenset(
 )
 """Codes after which the AWS SDKs send a call again (AWS SDKs and Tools reference guide, retry behavior)."""
 _STARTED = "nova_dpo_sdk_started"
+_NO_SUCCESS = 300
 
 
 def install_retries(client: Any, policy: RetryPolicy, clock: Clock) -> None:
@@ -54,15 +56,29 @@ class _Retrier:
     clock: Clock
 
     def __call__(
-        self, *, response: Any, attempts: int, caught_exception: Exception | None, request_dict: Any, **_: Any
+        self,
+        *,
+        response: Any,
+        attempts: int,
+        caught_exception: Exception | None,
+        request_dict: Any,
+        operation: Any,
+        **_: Any,
     ) -> int | None:
-        """What botocore asks after each try: None for no other one, or how long it is to sleep before it."""
+        """What botocore asks after each try: None for no other one, or how long it is to sleep before it.
+
+        Raises:
+            ResponseParserError: The answer is damaged, and there is no other try; botocore would take it for empty.
+        """
         context: dict[str, Any] = request_dict["context"]
         started = context.setdefault(_STARTED, self.clock.monotonic())
-        if not (_is_lost(caught_exception) if response is None else _is_passing(response)):
+        damaged = response is not None and _is_damaged(operation, response[0])
+        if not (damaged or (_is_lost(caught_exception) if response is None else _is_passing(response))):
             return None
         wait = self.policy.pause(attempts, self.clock.monotonic() - started, self._asked(response))
         if wait is None:
+            if damaged:
+                _raise_damaged(operation)
             return None
         self.clock.sleep(wait)  # on our clock; botocore would sleep on the machine's
         return 0
@@ -85,3 +101,20 @@ def _is_passing(response: Any) -> bool:
     answer, parsed = response
     code = str(parsed.get("Error", {}).get("Code") or "")
     return int(answer.status_code) in _PASSING or code in _BUSY
+
+
+def _is_damaged(operation: Any, answer: Any) -> bool:
+    """Whether an answer should be JSON and is not: then botocore goes on with an answer in which nothing stands."""
+    protocol = str(operation.service_model.metadata.get("protocol") or "")
+    if not protocol.endswith("json") or operation.has_streaming_output or answer.status_code >= _NO_SUCCESS:
+        return False
+    try:
+        return bool(answer.content) and json.loads(answer.content) is None
+    except ValueError:
+        return True
+
+
+def _raise_damaged(operation: Any) -> NoReturn:
+    from botocore.parsers import ResponseParserError
+
+    raise ResponseParserError(f"the answer to {operation.name} is no JSON")
