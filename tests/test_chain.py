@@ -124,6 +124,24 @@ def test_gather_tells_what_each_stage_does_and_gives_every_error(cloud, nova, ch
     assert ("bad", JobStatus.DEGRADED) in seen
 
 
+@pytest.mark.parametrize("rest", [0.0, 1e-9, 0.03])
+def test_a_patience_that_is_all_but_over_does_not_hold_the_clock(cloud, nova, chats, rest):
+    cloud.script_fault("crash-loop", job="bad-*", message="the recipe cannot be read")
+    asked = []
+
+    class Slipping(Patience):
+        def ends(self, snapshot, seconds):
+            asked.append(seconds)
+            assert len(asked) < 500
+            return super().ends(snapshot, seconds - rest)
+
+    bad = nova.chain("tone").start(
+        "bad", SFT.replace(name="bad"), chats, policy=StagePolicy(patience=Slipping(degraded=300))
+    )
+    with pytest.raises(JobFailedError, match="the recipe cannot be read"):
+        bad.result()
+
+
 def test_a_changed_stage_is_refused_and_told_what_differs(nova, chats, write_jsonl):
     chain = nova.chain("tone")
     chain.run("sft", SFT, chats)

@@ -114,7 +114,8 @@ class Waiter:
         if stage.is_over:
             return self._first
         moved = stage.job.ref != snapshot.ref or not stage.is_followed
-        return moved or self._place.clock.monotonic() + stage.horizon() < until
+        # No sooner than the shortest pause: what rounding leaves of a time would begin it anew for ever.
+        return moved or self._place.clock.monotonic() + max(_SHORTEST, stage.horizon()) < until
 
     def _guard(self, stage: Stage, act: Callable[[], None]) -> None:
         """What goes wrong with one stage does not keep the others from being waited for."""
