@@ -28,8 +28,12 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.local import LocalCloud
 
 Json = dict[str, Any]
-LONGEST = 2000
+LONGEST = 6000
 """Looks at an execution, ten milliseconds apart and more, before it is given up."""
+LOOK = 120
+"""Seconds that the cloud's clock goes on with each look, so that none depends on how fast this machine is."""
+ABSENT = 3600
+"""The same after a look at an object that is not there, as the machine's many further looks are cut to two."""
 READER = "arn:aws:lambda:us-east-1:123456789012:function:read-manifest"
 ROLE = "arn:aws:iam::123456789012:role/machine"
 _NUMBERS = itertools.count(1)
@@ -141,13 +145,17 @@ class Bridge:
         told = {"ResponseBody": json.loads(answer.data), "StatusCode": answer.status, "StatusText": answer.reason or ""}
         if answer.status >= 300:
             raise FunctionError(f"EKS.{answer.status}", json.dumps(told))
+        if event["Method"] == "GET":
+            self.cloud.clock.sleep(LOOK)
         return told
 
     def _get_object(self, event: Json) -> Json:
         try:
             held = self.cloud.session().client("s3").get_object(**event)
         except ClientError as error:
+            self.cloud.clock.sleep(ABSENT)
             raise FunctionError(f"S3.{error.response['Error']['Code']}Exception", str(error)) from error
+        self.cloud.clock.sleep(LOOK)
         return {"Body": held["Body"].read().decode(), "LastModified": f"{held['LastModified']:%Y-%m-%dT%H:%M:%SZ}"}
 
     def _train(self, event: Json) -> Json:
@@ -202,7 +210,7 @@ def _one(state: Json) -> None:
 
 
 class Execution:
-    """One execution, run to its end while the cloud's clock goes on."""
+    """One execution, run to its end; the cloud's clock goes on with each look that it takes."""
 
     def __init__(self, cloud: LocalCloud, definition: Json) -> None:
         client: Any = cloud.session().client("stepfunctions")
@@ -213,7 +221,6 @@ class Execution:
         looks = itertools.count()
         while (told := client.describe_execution(executionArn=arn))["status"] == "RUNNING":
             assert next(looks) < LONGEST, "the execution does not end"
-            cloud.clock.sleep(120)
             pause.wait(0.01)  # the machine runs in moto's own thread, in real time
         self.status: str = told["status"]
         self.error: str = told.get("error", "")
