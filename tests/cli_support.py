@@ -32,6 +32,11 @@ class Said:
         return json.loads(self.out)
 
 
+def overlong(text: str, columns: int = 80) -> list[str]:
+    """Lines that leave the screen although they need not: an address, a path or a reference stays whole."""
+    return [line for line in text.splitlines() if len(line) > columns and max(map(len, line.split())) <= columns // 2]
+
+
 class Shell:
     """Runs `nova-dpo` and reads what it said."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from cli_support import make_shell  # noqa: F401 - a fixture
+from cli_support import CHATS, PAIRS, make_shell, overlong  # noqa: F401 - a fixture
 
 from nova_dpo_sdk import NovaModel, SFTRecipe
 from nova_dpo_sdk.cli._parser import parser
@@ -33,15 +34,70 @@ def test_help_fits_80_columns_and_explains_every_option(word):
     assert [action.dest for action in bare] == []
 
 
-def test_what_can_answer_in_json_does():
+NO_JSON = {
+    "demo": "is for eyes; what it makes lies in files",
+    "cloud": "runs until Ctrl-C; its file is JSON",
+    "completion": "prints a script for a shell",
+}
+
+
+def test_every_command_answers_in_json_or_is_known_to_have_no_answer():
     without = {
         each.prog.removeprefix("nova-dpo ")
         for each in COMMANDS
         if each._defaults.get("run") and "--json" not in each._option_string_actions
     }
-    # These print what is meant for a file, a stream, or people's eyes alone.
-    assert without <= {"demo", "recipe new", "data profile", "logs", "completion",
-                       "cloud", "chain reset"}  # fmt: skip
+    assert without - {"chain reset"} == set(NO_JSON)
+
+
+def test_profile_and_new_recipes_answer_in_json(shell):
+    told = shell("data", "profile", PAIRS, "--validation", PAIRS, "--json").json
+    assert (told["records"], told["kind"], told["overlap"]["shared"]) == (48, "preference", 48)
+    assert told["tokens"]["smallest"] <= told["tokens"]["median"] <= told["tokens"]["p99"] <= told["tokens"]["largest"]
+    assert told["rejected"]["count"] == 48
+    assert set(told["recommended"]["values"]) == {"max_length", "max_epochs", "warmup_steps"}
+    assert shell("data", "profile", CHATS, "--json").json["rejected"]["count"] == 0
+    made = shell("recipe", "new", "--technique", "dpo", "-o", "dpo.yaml", "--json").json
+    assert made["file"] == "dpo.yaml"
+    assert made["recipe"] == shell("recipe", "show", "dpo.yaml", "--json").json
+
+
+def test_what_commands_say_fits_80_columns(shell, cloud):
+    local = shell.local(cloud)
+    Path("pairs.jsonl").write_bytes(Path(PAIRS).read_bytes())
+    Path("bad.jsonl").write_text(Path(PAIRS).read_text().replace("non-preferred", "worse", 5), encoding="utf-8")
+    run = ("--recipe", shell.recipe("dpo").name, "--data", "pairs.jsonl")
+    ref = shell("submit", *run, *local).out.strip()
+    cloud.clock.sleep(10)
+    said = (
+        ("data", "check", "bad.jsonl"),
+        ("data", "check", "bad.jsonl", "--write-clean", "good.jsonl"),
+        ("data", "convert", PAIRS, "again.jsonl"),
+        ("data", "profile", "pairs.jsonl", "--validation", "again.jsonl"),
+        ("data", "split", "pairs.jsonl", "t.jsonl", "v.jsonl"),
+        ("data", "rules"),
+        ("recipe", "check", "dpo.yaml"),
+        ("plan", *run, *local),
+        ("plan", *run, *local, "--check"),
+        ("plan", *run, *local, "--platform", "training-jobs"),
+        ("submit", *run, *local),
+        ("status", ref, *local),
+        ("status", ref, *local, "--watch"),
+        ("wait", ref, *local),
+        ("checkpoint", ref, *local),
+        ("doctor", *local),
+        ("doctor",),
+        ("chain", "list", *local),
+        ("chain", "show", "nothing", *local),
+        ("demo",),
+        ("demo", "--fault", "list"),
+        ("plan", "--recipe", "nothing.yaml", "--data", "nothing.jsonl", *local),
+        ("cancel", ref, *local),
+        ("delete", ref, *local),
+    )
+    told = {words: shell(*words) for words in said}
+    wide = {words: overlong(each.out + each.err) for words, each in told.items()}
+    assert [(words, lines) for words, lines in wide.items() if lines] == []
 
 
 def test_split_and_cancel_answer_in_json(shell, cloud, nova, chats):

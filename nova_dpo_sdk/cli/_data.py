@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Generator, Sequence
 
-    from nova_dpo_sdk.datasets import Conversion, Report
+    from nova_dpo_sdk.datasets import Conversion, Profile, Report
     from nova_dpo_sdk.datasets._clean import Cleaning
     from nova_dpo_sdk.errors import Finding
 
@@ -120,7 +120,7 @@ def check(arguments: argparse.Namespace) -> int:
         if not data.sources:
             report = replace(report, path=STDIN if arguments.file == STREAM else Path(arguments.file))
     whole = report.against(**_recipe(arguments), rules=_rules(arguments))
-    _tell(arguments, _rendered(arguments, report, whole), headline(report, whole))
+    _tell(arguments, _rendered(arguments, report, whole), "\n".join(_summary(report, whole)))
     if cleaning is not None:
         complain(*_cleaning_lines(cleaning, arguments))
     return _code(arguments, report, whole)
@@ -170,7 +170,7 @@ def _rendered(arguments: argparse.Namespace, report: Report, whole: list[Finding
         lines += finding_lines(whole)
     else:
         lines = finding_lines([*report.findings(), *whole])
-    return "\n".join([*lines, headline(report, whole)])
+    return "\n".join([*lines, *_summary(report, whole)])
 
 
 def _cleaned(arguments: argparse.Namespace, data: Data) -> Cleaning[Data]:
@@ -195,6 +195,11 @@ def headline(report: Report, whole: Sequence[Finding] = ()) -> str:
     state = "good" if report.ok else f"{report.good:,} good and {report.bad:,} bad"
     counts = f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"
     return f"{report.path}: {plural(report.records, f'{report.kind} record')}, {state}; {counts}; {size(report.size)}"
+
+
+def _summary(report: Report, whole: Sequence[Finding] = ()) -> list[str]:
+    """The headline, in lines that fit the terminal."""
+    return wrapped(headline(report, whole), "")
 
 
 # --- rules ----------------------------------------------------------------------------------------------------
@@ -227,11 +232,30 @@ def profile(arguments: argparse.Namespace) -> int:
         found = data.profile(other or None)
     if arguments.file == STREAM:
         found = replace(found, name=STDIN)
-    say(str(found))
+    if arguments.json:
+        say_json(found.to_dict())
+    else:
+        say(*profile_lines(found))
     if arguments.plot:
         found.plot(arguments.plot)
-        say(f"Drew {arguments.plot}.")
+        complain(f"Drew {arguments.plot}.")
     return GOOD
+
+
+def profile_lines(found: Profile) -> list[str]:
+    """A profile in lines that fit the terminal."""
+    lines = [*wrapped(found.headline(), ""), "", *found.table(), ""]
+    for remark in found.remarks():
+        lines += wrapped(remark, "  ")
+    advice = found.advice()
+    if advice is None:
+        return lines
+    lines += ["", *wrapped(f"recommended {advice.headline()}", "")]
+    for each in advice.recommendations:
+        lines += wrapped(f"{each.name} {each.value:,}: {each.reason}", "  ")
+        lines += wrapped(f"Careful: {each.warning}" if each.warning else "")
+        lines += wrapped(f"Source: {each.source}.")
+    return lines
 
 
 def split(arguments: argparse.Namespace) -> int:
@@ -242,7 +266,7 @@ def split(arguments: argparse.Namespace) -> int:
         counts = {"records": done.read, "train": done.train_records, "validation": done.validation_records}
         say(json.dumps(counts | {"fraction": done.fraction}, indent=2))
     else:
-        say(str(done))
+        say(*wrapped(str(done), ""))
     return GOOD
 
 
@@ -262,7 +286,7 @@ def convert(arguments: argparse.Namespace) -> int:
     if arguments.json:
         tell(json.dumps(_plain(done, report), indent=2, ensure_ascii=False))
     else:
-        tell(*conversion_lines(done), *finding_lines(report.findings()), headline(report))
+        tell(*conversion_lines(done), *finding_lines(report.findings()), *_summary(report))
     return GOOD if report.ok else BAD
 
 
@@ -326,6 +350,6 @@ def upload(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say_json({"uri": staged.where, "sha256": report.sha256, "size": report.size, "records": report.records})
         return GOOD
-    complain(*finding_lines(report.findings()), headline(report))
+    complain(*finding_lines(report.findings()), *_summary(report))
     say(staged.where)
     return GOOD

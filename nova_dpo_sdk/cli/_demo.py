@@ -49,7 +49,8 @@ FEW = 1000
 
 _NEXT = {
     Platform.HYPERPOD: "On your cluster: nova-dpo submit --recipe R --data D --cluster C --output S3",
-    Platform.TRAINING_JOBS: "In your account: NovaClient(TrainingJobBackend(role=ARN), output=S3).submit(...)",
+    Platform.TRAINING_JOBS: "In your account: nova-dpo submit --recipe R --data D --platform training-jobs "
+    "--role ARN --output S3",
 }
 
 

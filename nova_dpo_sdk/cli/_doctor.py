@@ -12,6 +12,7 @@ from nova_dpo_sdk._version import __version__
 from nova_dpo_sdk.aws import AWS, S3Uri
 from nova_dpo_sdk.backends import Check
 from nova_dpo_sdk.backends._preflight import check_lines
+from nova_dpo_sdk.backends.training_jobs import TrainingJobBackend
 from nova_dpo_sdk.catalog import Catalog
 from nova_dpo_sdk.cli._out import BAD, GOOD, finding_dict, finding_lines, say, say_json, width, wrapped
 from nova_dpo_sdk.cli._place import place
@@ -46,7 +47,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 def _verdict(bad: bool, arguments: argparse.Namespace) -> list[str]:
     if bad:
         return wrapped("Not ready: mend the errors above, then ask again. Nothing was changed.", "", "")
-    if arguments.cluster is None and arguments.local is None:
+    if _nowhere(arguments):
         return wrapped("Ready as far as it goes: name a cluster with --cluster to have it looked at, too.", "", "")
     return ["Ready."]
 
@@ -104,10 +105,16 @@ def _proxy() -> list[Check]:
 # --- account and cluster ----------------------------------------------------------------------------------------------
 
 
+def _nowhere(arguments: argparse.Namespace) -> bool:
+    """Whether no place is named that could be looked at."""
+    return arguments.platform == "hyperpod" and arguments.cluster is None and arguments.local is None
+
+
 def _elsewhere(arguments: argparse.Namespace) -> dict[str, list[Check]]:
-    if arguments.cluster is None and arguments.local is None:
+    if _nowhere(arguments):
         return {"account": _account(arguments)}
     from nova_dpo_sdk.backends._hyperpod_readiness import HyperPodReadiness
+    from nova_dpo_sdk.backends._training_readiness import TrainingJobReadiness
 
     output = S3Uri.parse(arguments.output.rstrip("/")) if arguments.output else None
     try:
@@ -115,6 +122,8 @@ def _elsewhere(arguments: argparse.Namespace) -> dict[str, list[Check]]:
         region = _region(backend.aws)
     except ConfigurationError as error:
         return {"account": [_failed("region", error)]}
+    if isinstance(backend, TrainingJobBackend):
+        return {"account": [region], "training jobs": list(TrainingJobReadiness(backend, output).checks())}
     return {"account": [region], "cluster": list(HyperPodReadiness(backend, output).checks())}
 
 

@@ -11,8 +11,8 @@ from nova_dpo_sdk.backends import JobRef, JobSnapshot, JobStatus
 from nova_dpo_sdk.backends._manifests import PLAN_ANNOTATION
 from nova_dpo_sdk.backends._snapshots import snapshot_lines
 from nova_dpo_sdk.backends.hyperpod import HyperPodBackend
-from nova_dpo_sdk.catalog import Technique
-from nova_dpo_sdk.cli._out import BAD, GOOD, in_a_line, in_shell_words, say, say_json, width
+from nova_dpo_sdk.catalog import Platform, Technique
+from nova_dpo_sdk.cli._out import BAD, GOOD, in_a_line, in_shell_words, say, say_json, width, wrapped
 from nova_dpo_sdk.cli._place import backend, connection, place
 from nova_dpo_sdk.jobs import FIVE_DAYS, Job
 
@@ -80,13 +80,20 @@ def cancel(arguments: argparse.Namespace) -> int:
     job.cancel()
     if arguments.json:
         say_json({"ref": job.ref, "status_before": str(seen), "cancelled": not seen.is_terminal})
-    elif seen is JobStatus.DELETED:
-        say(f"{job.name} is not on the cluster (any more); nothing is left of it there.")
-    elif seen.is_terminal:
-        say(f"{job.name} was over already: {seen}. `nova-dpo delete` removes it from the cluster.")
     else:
-        say(f"{job.name} is cancelled: the job and what belonged to it are deleted from the cluster.")
+        on_cluster = JobRef.parse(job.ref).platform is Platform.HYPERPOD
+        say(*wrapped(_cancelled(job.name, seen, on_cluster=on_cluster), ""))
     return GOOD
+
+
+def _cancelled(name: str, seen: JobStatus, *, on_cluster: bool) -> str:
+    if seen is JobStatus.DELETED:
+        return f"{name} is not there (any more); nothing is left of it but what it wrote to S3."
+    if seen.is_terminal:
+        return f"{name} was over already: {seen}. `nova-dpo delete` removes its record."
+    if on_cluster:
+        return f"{name} is cancelled: the job and what belonged to it are deleted from the cluster."
+    return f"{name} is being stopped; SageMaker keeps its record and its name."
 
 
 def delete(arguments: argparse.Namespace) -> int:
@@ -96,7 +103,7 @@ def delete(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say_json({"ref": job.ref, "deleted": True})
     else:
-        say(f"{job.name} is deleted from the cluster; what it wrote to S3 stays.")
+        say(f"{job.name} is deleted; what it wrote to S3 stays.")
     return GOOD
 
 
@@ -132,7 +139,7 @@ def _noted_output(arguments: argparse.Namespace) -> str | None:
 
 
 def jobs(arguments: argparse.Namespace) -> int:
-    """List the jobs of a namespace that this package made."""
+    """List the jobs of a namespace or a Region that this package made."""
     technique = Technique(arguments.technique.upper()) if arguments.technique else None
     found = place(arguments).find_jobs(arguments.name, technique, arguments.since)
     if arguments.watch and found:
@@ -149,7 +156,8 @@ def jobs(arguments: argparse.Namespace) -> int:
 def logs(arguments: argparse.Namespace) -> int:
     """Print a job's log lines."""
     for line in _job(arguments, _output(arguments)).logs(arguments.follow, arguments.since, arguments.node):
-        say(str(line))
+        plain = {"at": line.at.isoformat(), "node": line.node, "replica": line.replica, "text": line.text}
+        say(json.dumps(plain, ensure_ascii=False) if arguments.json else str(line))
     return GOOD
 
 

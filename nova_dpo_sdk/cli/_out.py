@@ -80,6 +80,13 @@ _SHELL_WORDS = (
     (r"\bjob\.(wait|cancel|delete|checkpoint)\(\)", r"nova-dpo \1"),
     (r"\bjob\.result\(\)", "nova-dpo wait"),
     (r"take it from job\.ref", "submit prints it"),
+    (r'(?:HyperPod|TrainingJob)Backend\((region|role)="([^"]+)"\)', r"--\1 \2"),
+    (r"(Correct it) in TrainingJobBackend\(\.\.\.\)", r"\1"),
+    (r"(?:HyperPod|TrainingJob)Options\((?:active_deadline|max_runtime)_seconds=\.\.\.\)", "--deadline"),
+    (r"TrainingJobOptions\(volume_gb=\.\.\.\)", "--volume-gb"),
+    (r"(?:HyperPod|TrainingJob)Options\(image=\.\.\.\)", "--image"),
+    (r"TrainingJobOptions\(model_package_group=\.\.\.\)", "--model-package-group"),
+    (r"TrainingJobOptions\(model_package=job\.model_package\(\)\)", "--model-package"),
     (r", or pass AWS\(session=.*?\)\)", ""),
 )
 """What the Python remedies are called in a shell."""

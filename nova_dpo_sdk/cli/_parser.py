@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MODELS = ("nova-micro", "nova-lite", "nova-pro", "nova-lite-2")
 P5 = "ml.p5.48xlarge"
+PLATFORMS = ("hyperpod", "training-jobs")
 KINDS = ("preference", "chat", "chat-nova-2")
 _SOURCE = "the Nova JSONL: a file, - for stdin, or s3://bucket/key"
 
@@ -33,8 +34,9 @@ Try it now, without an AWS account:
   nova-dpo demo
 """
 _CODES = """\
-A job is named by its reference, hyperpod://REGION/CLUSTER/NAMESPACE/JOB, which
-submit prints. Every command has a --help of its own.
+A job is named by its reference, which submit prints, such as
+hyperpod://REGION/CLUSTER/NAMESPACE/JOB or training-jobs://REGION/JOB. Every
+command has a --help of its own.
 
 exit codes: 0 all is well; 1 findings, a failed job or an error; 2 wrong usage;
 130 interrupted. Colours are for terminals; NO_COLOR turns them off.
@@ -79,6 +81,10 @@ def _noun(words: Words, name: str, about: str) -> Words:
     return made.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
+def _platform(word: argparse.ArgumentParser, about: str = "where jobs run (default: hyperpod)") -> None:
+    word.add_argument("--platform", choices=PLATFORMS, default="hyperpod", help=about)
+
+
 def _json(word: argparse.ArgumentParser) -> None:
     word.add_argument("--json", action="store_true", help="answer in JSON")
 
@@ -102,12 +108,7 @@ def _demo(words: Words) -> None:
         help="your preference pairs for DPO; any known layout (alone: SFT on the better side)",
     )
     word.add_argument("--model", choices=MODELS[:3], default="nova-lite", help="the model (default: nova-lite)")
-    word.add_argument(
-        "--platform",
-        choices=("hyperpod", "training-jobs"),
-        default="hyperpod",
-        help="where jobs run (default: hyperpod); training-jobs needs the extra `sagemaker`",
-    )
+    _platform(word, "where jobs run (default: hyperpod); training-jobs needs the extra `sagemaker`")
     word.add_argument(
         "--out",
         metavar="DIR",
@@ -156,13 +157,12 @@ def _recipe(words: Words) -> None:
     check = _word(nouns, "check", "_recipe:check", "say everything that is wrong or disputed about a recipe")
     check.add_argument("file", metavar="FILE", help="the recipe's YAML")
     check.add_argument("--instance-type", metavar="TYPE", default=P5, help=f"instance type (default: {P5})")
-    check.add_argument(
-        "--platform", choices=("hyperpod", "training-jobs"), default="hyperpod", help="where (default: hyperpod)"
-    )
+    _platform(check)
     show = _word(nouns, "show", "_recipe:show", "print a recipe as Nova's container will read it")
     show.add_argument("file", metavar="FILE", help="the recipe's YAML")
     for word in (check, show):
         _extra(word)
+    for word in (new, check, show):
         _json(word)
 
 
@@ -199,7 +199,7 @@ def _data(words: Words) -> None:
         word.set_defaults(rule=[])
     for word in (check, upload):
         _rule(word)
-    for word in (check, convert, upload, rules):
+    for word in (check, convert, profile, upload, rules):
         _json(word)
 
 
@@ -313,19 +313,47 @@ def _run_options(word: argparse.ArgumentParser) -> None:
     what.add_argument("--attempt", type=_count, default=1, metavar="N", help="2, 3, ... to run the same again")
     what.add_argument("--allow", action="append", default=[], metavar="CODE", help="leave out a warning; repeatable")
     _extra(what)  # type: ignore[arg-type] # a group takes arguments as a parser does
+    _where(word)
+    _on_hyperpod(word.add_argument_group("on HyperPod"))
+    _on_training_jobs(word.add_argument_group("on SageMaker Training Jobs"))
+    _json(word)
+
+
+def _where(word: argparse.ArgumentParser) -> None:
     where = word.add_argument_group("where")
-    where.add_argument("--cluster", metavar="NAME", help="the HyperPod cluster")
+    _platform(where)  # type: ignore[arg-type] # a group takes arguments as a parser does
     where.add_argument("--output", metavar="S3", help="S3 prefix for data, plans and manifests")
-    where.add_argument("--namespace", metavar="NAME", help="Kubernetes namespace (default: kubeflow)")
-    where.add_argument("--instance-type", metavar="TYPE", default=P5, help=f"instance type (default: {P5})")
-    where.add_argument("--queue", metavar="NAME", help="Kueue's local queue, such as hyperpod-ns-nlp-localqueue")
-    where.add_argument("--queue-priority", metavar="NAME", help="Kueue's priority class of the job")
-    where.add_argument("--backoff-limit", type=_count, metavar="N", help="restarts after which it fails for good")
-    where.add_argument("--deadline", type=_count, metavar="S", help="seconds after which it fails for good")
+    where.add_argument("--instance-type", metavar="TYPE", help=f"instance type (default: {P5})")
+    where.add_argument("--image", metavar="URI", help="training image (default: AWS's for Region and technique)")
+    where.add_argument("--kms-key", metavar="KEY", help="KMS key for what is written to S3")
+    where.add_argument("--deadline", type=_count, metavar="S", help="seconds after which it is ended for good")
     where.add_argument("--region", metavar="R", help="AWS Region (default: that of your AWS configuration)")
     where.add_argument("--account", metavar="N", help="your account, 12 digits (default: asked of AWS at submit)")
     _local(where)  # type: ignore[arg-type] # the same
-    _json(word)
+
+
+def _on_hyperpod(where: argparse._ArgumentGroup) -> None:
+    where.add_argument("--cluster", metavar="NAME", help="the HyperPod cluster")
+    where.add_argument("--namespace", metavar="NAME", help="Kubernetes namespace (default: kubeflow)")
+    where.add_argument("--queue", metavar="NAME", help="Kueue's local queue, such as hyperpod-ns-nlp-localqueue")
+    where.add_argument("--queue-priority", metavar="NAME", help="Kueue's priority class of the job")
+    where.add_argument("--backoff-limit", type=_count, metavar="N", help="restarts after which it fails for good")
+
+
+def _on_training_jobs(where: argparse._ArgumentGroup) -> None:
+    where.add_argument("--role", metavar="ARN", help="the execution role that SageMaker assumes")
+    where.add_argument("--volume-gb", type=_count, metavar="GB", help="storage of each instance (default: 30)")
+    for name, about in (("subnet", "a subnet"), ("security-group", "a security group")):
+        where.add_argument(f"--{name}", metavar="ID", action="append", help=f"{about} for the instances; repeatable")
+    where.add_argument("--tag", metavar="KEY=VALUE", type=_pair, action="append", help="a tag of the job; repeatable")
+    where.add_argument("--training-plan", metavar="ARN", help="a training plan that the instances are taken from")
+    where.add_argument("--model-package", metavar="ARN", help="start from this model package")
+    where.add_argument("--model-package-group", metavar="ARN", help="where SageMaker registers the trained model")
+    where.add_argument(
+        "--serverless", action="store_const", const=True, help="AWS chooses instances; needs --model-package-group"
+    )
+    where.add_argument("--accept-eula", action="store_const", const=True, help="serverless: accept the model's EULA")
+    where.add_argument("--sequence-length", metavar="L", help="serverless: for sequences of this length, such as 8K")
 
 
 def _local(word: argparse.ArgumentParser) -> None:
@@ -335,7 +363,8 @@ def _local(word: argparse.ArgumentParser) -> None:
 
 
 def _jobs(words: Words) -> None:
-    found = _word(words, "jobs", "_jobs:jobs", "list the jobs that this package made in a namespace")
+    found = _word(words, "jobs", "_jobs:jobs", "list the jobs that this package made in a namespace or a Region")
+    _platform(found)
     found.add_argument("--cluster", metavar="NAME", help="the HyperPod cluster")
     found.add_argument("--namespace", metavar="NAME", help="Kubernetes namespace (default: kubeflow)")
     found.add_argument("--region", metavar="R", help="AWS Region (default: that of your AWS configuration)")
@@ -353,13 +382,14 @@ def _jobs(words: Words) -> None:
     logs.add_argument("--output", metavar="S3", help="the output that the job was submitted with")
     logs.set_defaults(interrupted="Interrupted. The job runs on.")
     _local(logs)
+    logs.add_argument("--json", action="store_true", help="answer in JSON, an object to a line")
     status = _word(words, "status", "_jobs:status", "look at a job once, or at several with --watch")
     status.add_argument("ref", metavar="REF", nargs="+", help="the job's reference, as submit prints it")
     _watch(status)
     _local(status)
     wait = _word(words, "wait", "_jobs:wait", "wait until a job has finished, and print what changes")
     cancel = _word(words, "cancel", "_jobs:cancel", "stop a job and free its nodes; one that is over stays")
-    delete = _word(words, "delete", "_jobs:delete", "remove a finished job from the cluster; S3 keeps what it wrote")
+    delete = _word(words, "delete", "_jobs:delete", "remove a finished job's record; S3 keeps what it wrote")
     checkpoint = _word(words, "checkpoint", "_jobs:checkpoint", "print the checkpoint that a finished job left")
     for word in (wait, cancel, delete, checkpoint):
         word.add_argument("ref", metavar="REF", help="the job's reference, as submit prints it")
@@ -392,6 +422,9 @@ def _doctor(words: Words) -> None:
         "Asks only; tries to create a ConfigMap as a dry run, and, with --output, writes a\n"
         "few bytes to checks/writable there.",
     )
+    _platform(word)
+    word.add_argument("--role", metavar="ARN", help="training jobs: the execution role that SageMaker assumes")
+    word.add_argument("--instance-type", metavar="TYPE", help=f"training jobs: whose quota to ask (default: {P5})")
     word.add_argument("--cluster", metavar="NAME", help="the HyperPod cluster")
     word.add_argument("--namespace", metavar="NAME", help="Kubernetes namespace (default: kubeflow)")
     word.add_argument("--region", metavar="R", help="AWS Region (default: that of your AWS configuration)")
@@ -445,9 +478,7 @@ def _permissions(words: Words) -> None:
         "print the least IAM policy and Kubernetes roles for a place",
         "Made from the calls that this package makes; asks nobody.",
     )
-    word.add_argument(
-        "--platform", choices=("hyperpod", "training-jobs"), default="hyperpod", help="where (default: hyperpod)"
-    )
+    _platform(word)
     word.add_argument("--output", metavar="S3", required=True, help="S3 prefix that runs are to write to")
     word.add_argument("--cluster", metavar="NAME", help="the HyperPod cluster")
     word.add_argument(
@@ -489,6 +520,13 @@ def _setting(text: str) -> tuple[str, str]:
     if not found or setting not in ("error", "warning", "off"):
         raise argparse.ArgumentTypeError(f"{text!r} is not CODE=error, CODE=warning or CODE=off")
     return code, setting
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, found, value = text.partition("=")
+    if not key or not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
 
 
 def _since(text: str) -> datetime:

@@ -21,11 +21,13 @@ def new(arguments: argparse.Namespace) -> int:
     if errors:
         raise RecipeError("There is no such recipe:", errors)
     text = recipe.to_yaml()
-    if arguments.out is None:
+    if arguments.out is not None:
+        written = write_file(Path(arguments.out), text)
+        complain(f"Wrote {written}. Data and output paths are filled in by plan and submit.")
+    if arguments.json:
+        say_json({"file": arguments.out, "recipe": recipe.to_dict()})
+    elif arguments.out is None:
         say(text.rstrip("\n"))
-        return GOOD
-    written = write_file(Path(arguments.out), text)
-    complain(f"Wrote {written}. Data and output paths are filled in by plan and submit.")
     return GOOD
 
 

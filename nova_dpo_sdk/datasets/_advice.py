@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.catalog import Catalog, Combination, NovaModel, Technique, TuningKind
@@ -72,10 +72,23 @@ class Advice:
         """The recommended values by field, as `recipe.replace(**advice.values)` takes them."""
         return {each.name: each.value for each in self.recommendations}
 
-    def __str__(self) -> str:
+    def headline(self) -> str:
+        """For which model, batch and number of steps it holds."""
         steps = f", {self.total_steps:,} steps" if self.total_steps is not None else ""
-        head = f"for {self.model} at global_batch_size {self.global_batch_size}{steps}:"
-        return "\n".join([head, *(f"  {each}" for each in self.recommendations)])
+        return f"for {self.model} at global_batch_size {self.global_batch_size}{steps}:"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values, as JSON takes them."""
+        return {
+            "model": str(self.model),
+            "global_batch_size": self.global_batch_size,
+            "total_steps": self.total_steps,
+            "values": self.values,
+            "recommendations": [asdict(each) for each in self.recommendations],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join([self.headline(), *(f"  {each}" for each in self.recommendations)])
 
 
 def advise(

@@ -63,6 +63,18 @@ class Distribution:
         """Half of the records lie at or below."""
         return self.quantile(0.5)
 
+    def to_dict(self) -> dict[str, float]:
+        """Count, mean, smallest, largest and the quantiles that tables show."""
+        shares = {"median": 0.5, "p90": 0.9, "p99": 0.99}
+        quantiles = {name: self.quantile(share) for name, share in shares.items()} if self.count else {}
+        return {
+            "count": self.count,
+            "mean": self.mean,
+            "smallest": self.minimum,
+            **quantiles,
+            "largest": self.maximum,
+        }
+
     def above(self, value: int) -> int:
         """About how many records lie above a value."""
         if value >= self.maximum:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Mapping  # noqa: TC003 - dataclass fields
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.catalog import NovaModel, TuningKind
 from nova_dpo_sdk.datasets._advice import Advice, advise
@@ -146,9 +146,10 @@ class Profile:
         """
         from nova_dpo_sdk.datasets._plot import draw
 
-        draw(self, path, advice or self._advice())
+        draw(self, path, advice or self.advice())
 
-    def _advice(self) -> Advice | None:
+    def advice(self) -> Advice | None:
+        """What the data says about a recipe of Nova Lite; None where it says nothing."""
         try:
             return self.recommend()
         except ConfigurationError:
@@ -196,18 +197,32 @@ class Profile:
         lost = f"; {self.unreadable:,} lines are no such record (run check())" if self.unreadable else ""
         return f"{self.name}: {self.records:,} {self.kind} records, {about}{self.prompts:,} different prompts{lost}"
 
-    def __str__(self) -> str:
+    def table(self) -> list[str]:
+        """The distributions as lines of text."""
         table = [_HEAD, *((name, *_cells(each)) for name, each in self.rows())]
         widths = [max(len(row[column]) for row in table) for column in range(len(_HEAD))]
-        text = [
+        return [
             "  "
             + row[0].ljust(widths[0])
             + "".join(cell.rjust(width + 2) for cell, width in zip(row[1:], widths[1:], strict=True))
             for row in table
         ]
-        advice = self._advice()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values, as JSON takes them; distributions as their best known numbers."""
+        plain: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        for name, value in plain.items():
+            if isinstance(value, Distribution):
+                plain[name] = value.to_dict()
+        plain["scripts"] = dict(self.scripts)
+        plain["overlap"] = None if self.overlap is None else asdict(self.overlap)
+        advice = self.advice()
+        return {**plain, "recommended": None if advice is None else advice.to_dict()}
+
+    def __str__(self) -> str:
+        advice = self.advice()
         advised = ["recommended " + str(advice)] if advice else []
-        return "\n".join([self.headline(), *text, *(f"  {each}" for each in self.remarks()), *advised])
+        return "\n".join([self.headline(), *self.table(), *(f"  {each}" for each in self.remarks()), *advised])
 
     def _repr_html_(self) -> str:
         """A small table for notebooks; every word of it escaped."""
@@ -218,7 +233,7 @@ class Profile:
             for name, each in self.rows()
         )
         remarks = "".join(f"<li>{html.escape(each)}</li>" for each in self.remarks())
-        advice = self._advice()
+        advice = self.advice()
         advised = (
             f"<p>recommended {html.escape(str(advice).splitlines()[0])}</p><ul>"
             + "".join(f"<li>{html.escape(str(each))}</li>" for each in advice.recommendations)
