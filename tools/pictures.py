@@ -68,25 +68,16 @@ def a_day(cloud: LocalCloud, clock: FakeClock, nova: NovaClient) -> Text:
     return Text("\n").join(Text(text, style=style) for text, style in shown)
 
 
-def coloured(text: str) -> Text:
-    """The program's words in the colours that they have on a terminal."""
-    shown = Text(text)
-    for pattern, style in (
-        (r"\berror\b|\bdegraded\b|\bfailed\b", "bold red"),
-        (r"\bwarning\b|\bunschedulable\b|\bpending\b|\bstarting\b", "yellow"),
-        (r"\bsucceeded\b|\bready to submit\b|\brunning\b|\bok\b", "green"),
-        (r"\[[a-z-]+\]", "dim"),
-        (r"^[a-z]+(?=  )", "cyan"),
-    ):
-        for found in re.finditer(pattern, text, re.MULTILINE):
-            shown.stylize(style, *found.span())
-    return shown
+def folded(shown: Text, width: int) -> Text:
+    """Long lines go on in the next one where the screen ends, as on a terminal."""
+    lines = [part for line in shown.split() for part in line.divide(range(width, len(line), width))]
+    return Text("\n").join(lines)
 
 
 def draw(name: str, title: str, shown: Text, width: int = 100) -> None:
     for theme, colours in THEMES.items():
         console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, legacy_windows=False)
-        console.print(shown)
+        console.print(folded(shown, width))
         svg = console.export_svg(title=title, theme=colours, unique_id=f"{name}-{theme}")
         svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # nothing is fetched from elsewhere
         svg = svg.replace("Fira Code,", "ui-monospace, SFMono-Regular, Menlo, Consolas,").replace(
@@ -102,6 +93,7 @@ def main() -> int:
     here, samples = Path.cwd(), resources.files("nova_dpo_sdk.local") / "samples"
     with LocalCloud(clock=clock, instance_groups=groups) as cloud, tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
+        os.environ["FORCE_COLOR"] = "1"
         for name, chosen in (("chats", "support_chats.jsonl"), ("preferences", "pairs.jsonl")):
             Path(chosen).write_bytes((samples / f"{name}.jsonl").read_bytes())
         nova = NovaClient(cloud.hyperpod(account=cloud.account), output=cloud.output)
@@ -116,7 +108,7 @@ def main() -> int:
         draw(
             "plan",
             "nova-dpo plan --recipe dpo.yaml --data pairs.jsonl",
-            coloured(said.getvalue().rstrip()),
+            Text.from_ansi(said.getvalue().rstrip()),
             92,
         )
         draw("status", "nova-dpo jobs --watch", a_day(cloud, clock, nova))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.backends import JobRef, JobStatus
+from nova_dpo_sdk.cli._colour import is_lively
 from nova_dpo_sdk.cli._out import in_shell_words, plural, say, wrapped
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def show(news: Iterable[JobSnapshot], clock: Clock) -> Board:
         clock: Tells the time, for ages.
     """
     board = Board(clock)
-    if sys.stdout.isatty() and find_spec("rich"):
+    if is_lively(sys.stdout):
         _move(news, board)
     else:
         _write(news, board)

@@ -10,11 +10,13 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk.cli._colour import has_colours, painted
 from nova_dpo_sdk.errors import ConfigurationError, Finding, JobError, NovaError, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+    from typing import TextIO
 
     from nova_dpo_sdk.backends import JobSnapshot
 
@@ -25,21 +27,27 @@ _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 
 
 def say(*lines: str) -> None:
-    """Write lines to standard output."""
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
-    sys.stdout.flush()
+    """Write lines to standard output, on a terminal in colours."""
+    _write(sys.stdout, lines)
 
 
 def complain(*lines: str) -> None:
-    """Write lines to standard error."""
+    """Write lines to standard error, on a terminal in colours."""
     sys.stdout.flush()
-    sys.stderr.write("".join(f"{line}\n" for line in lines))
-    sys.stderr.flush()
+    _write(sys.stderr, lines)
 
 
 def say_json(value: Any) -> None:
     """Write a value as indented JSON."""
     say(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _write(stream: TextIO, texts: Iterable[str]) -> None:
+    lines = [line for text in texts for line in text.split("\n")]
+    if has_colours(stream):
+        lines = [painted(line) for line in lines]
+    stream.write("".join(f"{line}\n" for line in lines))
+    stream.flush()
 
 
 def width() -> int:

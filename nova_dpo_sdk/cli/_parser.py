@@ -39,7 +39,8 @@ hyperpod://REGION/CLUSTER/NAMESPACE/JOB or training-jobs://REGION/JOB. Every
 command has a --help of its own.
 
 exit codes: 0 all is well; 1 findings, a failed job or an error; 2 wrong usage;
-130 interrupted. Colours are for terminals; NO_COLOR turns them off.
+130 interrupted. Colours are for terminals; NO_COLOR turns them off, FORCE_COLOR
+on.
 """
 
 

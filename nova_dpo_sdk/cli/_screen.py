@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
+from nova_dpo_sdk.cli._colour import is_lively
 from nova_dpo_sdk.cli._out import say, wrapped
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Screen(Protocol):
 
 def screen() -> Screen:
     """The best screen that there is."""
-    return RichScreen() if sys.stdout.isatty() and find_spec("rich") else PlainScreen()
+    return RichScreen() if is_lively(sys.stdout) else PlainScreen()
 
 
 def bar(done: int, total: int) -> str:
