@@ -2,7 +2,7 @@
 
 A page is one session: its blocks run in order, in one folder with the sample data. `python` blocks are run as they
 stand, but for the arguments that lead a backend to the rehearsal cloud and its clock. ```` ```py ```` marks programs for
-other packages: they must be Python, no more. In `console` blocks lines that begin with `$ nova-dpo` run, and must exit
+other packages: they must be Python, no more. Blocks marked `sagemaker` run where the SageMaker SDK is installed. In `console` blocks lines that begin with `$ nova-dpo` run, and must exit
 as they say (`# exits 1`), `NAME=$(nova-dpo ...)` keeps what was printed.
 """
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_support import CHATS, PAIRS, make_shell  # noqa: F401 - a fixture
+from sagemaker_support import needs_sdk
 
 from nova_dpo_sdk.local import FakeClock, LocalCloud
 
@@ -31,14 +32,15 @@ TREE = Path(__file__).parents[1]
 PAGES = [TREE / "README.md", *sorted((TREE / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if not {"generated", "_build"} & {*page.parts}]
 PAGES.remove(TREE / "docs" / "hand-over.md")  # files that import each other: run by tests/test_examples.py
-FENCE = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)```(\w+)( sagemaker)?[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
-def blocks(page: Path) -> Iterator[tuple[str, int, str]]:
+def blocks(page: Path, *, sagemaker: bool = False) -> Iterator[tuple[str, int, str]]:
     text = page.read_text(encoding="utf-8")
     for found in FENCE.finditer(text):
-        line = text.count("\n", 0, found.start(3)) + 1
-        yield found[2], line, re.sub(f"^{found[1]}", "", found[3], flags=re.MULTILINE)
+        line = text.count("\n", 0, found.start(4)) + 1
+        if sagemaker or not found[3]:
+            yield found[2], line, re.sub(f"^{found[1]}", "", found[4], flags=re.MULTILINE)
 
 
 class Leading(ast.NodeTransformer):
@@ -139,7 +141,18 @@ def page(request: pytest.FixtureRequest, shell: Shell, tmp_path: Path) -> Iterat
 
 @pytest.mark.parametrize("path", PAGES, ids=[str(path.relative_to(TREE)) for path in PAGES])
 def test_what_a_page_shows_runs(path: Path, page: Page):
-    for language, line, source in blocks(path):
+    run(path, page)
+
+
+@needs_sdk
+def test_what_needs_the_sagemaker_sdk_runs_with_it(page: Page):
+    path = TREE / "docs" / "guides" / "training-jobs.md"
+    assert len([*blocks(path, sagemaker=True)]) > len([*blocks(path)])
+    run(path, page, sagemaker=True)
+
+
+def run(path: Path, page: Page, *, sagemaker: bool = False) -> None:
+    for language, line, source in blocks(path, sagemaker=sagemaker):
         place = f"{path.name}:{line}"
         if language == "python":
             page.python(source, line, str(path))

@@ -4,7 +4,7 @@
 
 Writes the wheel, the source archive and a bill of materials (CycloneDX) to the folder, and fails when
 - two builds of the same commit differ, or the wheel made from the source archive is another one,
-- the metadata would be refused or shown wrongly by PyPI,
+- the metadata would be refused by PyPI, or its description shown with pictures or links that lead nowhere,
 - a dependency of a user's installation has a licence that is not on the list below,
 - a file is in the wheel that should not be, or one is missing,
 - an installed version has a known vulnerability (where the advisory service can be reached; otherwise it says so).
@@ -18,6 +18,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import tarfile
 import tempfile
 import venv
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[1]
@@ -37,6 +39,7 @@ LOOKED_AT: dict[str, str] = {
     "antlr4-python3-runtime": "BSD-3-Clause, says LICENSE.txt of its repository; its metadata only says BSD",
 }
 """Packages whose metadata names no licence, and what was found instead."""
+_PLACES = re.compile(r"(?:\]\(|src=\"|srcset=\"|href=\")([^)\"\s]+)")
 MUST_HOLD = ("nova_dpo_sdk/py.typed", "nova_dpo_sdk/catalog.json", "nova_dpo_sdk/local/samples/preferences.jsonl")
 
 
@@ -95,6 +98,17 @@ def look_inside(wheel: Path) -> None:
     if odd or missing:
         sys.exit(f"release: the wheel holds {odd}, and lacks {missing}")
     say(f"the wheel holds {len(names)} files, all of them the package's")
+
+
+def check_description(wheel: Path) -> None:
+    """What is shown beside the download button stands alone: no picture and no link leads to a file of the tree."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [each for each in archive.namelist() if each.endswith(".dist-info/METADATA")]
+        text = message_from_bytes(archive.read(name)).get_payload()
+    astray = [place for place in _PLACES.findall(str(text)) if not place.startswith(("https://", "#"))]
+    if astray or "nova-dpo demo" not in str(text):
+        sys.exit(f"release: the description is not the README, or leads nowhere: {astray}")
+    say("the description leads to no file that is not there")
 
 
 def install(wheel: Path, where: Path) -> Path:
@@ -157,6 +171,7 @@ def main() -> int:
         scratch = Path(name)
         wheel, sdist = build_twice(out, scratch)
         look_inside(wheel)
+        check_description(wheel)
         run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist)
         say("PyPI would take the metadata and show the README")
         python = arguments.python or install(wheel, scratch / "user")
