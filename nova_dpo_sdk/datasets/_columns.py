@@ -28,7 +28,7 @@ def pair_columns(records: Sequence[PlainPair], rows: Sequence[int]) -> Harvest:
     found = Harvest(rows=rows)
     prompts: list[Any] = found.prompts
     add_prompt, add_count = prompts.append, found.counts.append
-    add_first, add_second = cast("list[Any]", found.firsts).append, cast("list[Any]", found.seconds).append
+    add_first, add_second = found.firsts.append, found.seconds.append
     odd: list[int] = []
     for place, record in enumerate(records):
         # As any values: a turn without content is odd, and told by what is raised here.
@@ -94,7 +94,7 @@ def chat_columns(records: Sequence[PlainChat], rows: Sequence[int]) -> Harvest:
 
 
 def _finished(found: Harvest, records: Sequence[PlainPair | PlainChat], odd: list[int]) -> Harvest:
-    """Add the systems, and copy all texts out of the block."""
+    """Add the systems."""
     systems = [record.system for record in records]
     if odd:
         places = set(odd)
@@ -112,9 +112,6 @@ def _finished(found: Harvest, records: Sequence[PlainPair | PlainChat], odd: lis
     if found.systems and without:
         given = iter(found.systems)
         found.systems = [b"" if system is UNSET else next(given) for system in systems]
-    found.prompts, found.firsts, found.seconds = (
-        list(map(bytes, column)) for column in (found.prompts, found.firsts, found.seconds)
-    )
     return found
 
 

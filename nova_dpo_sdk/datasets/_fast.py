@@ -2,8 +2,8 @@ r"""The quick look at many lines: it takes in what is beyond doubt and leaves th
 
 A line is clean only when no rule about a single line has anything to say about it, not even a warning.
 
-Plain records, in which every turn is one text, are decoded many at once and written again: when that gives the very
-bytes of the file, there is nothing in them besides what was decoded, and no key twice. Lines that are written in
+Plain records, in which every turn is one text, are decoded many at once. When their lines are as long as the shortest
+that say the same, there is nothing in them besides what was decoded, and no key twice. Lines that are written in
 another way are looked at more closely; other records one by one. Texts are not decoded. They stay in the JSON that the
 file has for them, and are compared, measured and searched as they are; where a file writes them in a longer form than
 needed (`\u` escapes), they are shortened first.
@@ -21,11 +21,12 @@ from nova_dpo_sdk.datasets import _facts, _rules
 from nova_dpo_sdk.datasets._columns import chat_columns, pair_columns
 from nova_dpo_sdk.datasets._frame import MEDIA, Frame, file_of
 from nova_dpo_sdk.datasets._harvest import Harvest, kept
+from nova_dpo_sdk.datasets._search import counter
 from nova_dpo_sdk.datasets._shapes import NO_TEXT, Chat, ChatItem, Pair, PlainChat, PlainPair
-from nova_dpo_sdk.datasets._texts import alike, has_long_forms, not_utf8, shortest, silent, word_places
+from nova_dpo_sdk.datasets._texts import Texts, alike, has_long_forms, not_utf8, shortest, silent, word_places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from nova_dpo_sdk.datasets._exact import Explainer
     from nova_dpo_sdk.datasets._lines import Lines
@@ -36,7 +37,11 @@ _NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TOGETHER = 16
 """Lines that are decoded with one call in a block that has a line that cannot be decoded."""
 
-_write = msgspec.json.Encoder().encode_lines
+_count_marks = counter([b"}\n{", b"\\u", b"\\/"])
+"""How often a line ends between two objects, and a character is written in a longer form than needed.
+
+No text has a newline in it, and nothing in JSON but a new value brings these two brackets together without a comma.
+"""
 
 
 class _OddError(Exception):
@@ -71,14 +76,23 @@ class QuickLook:
     def look(self, lines: Lines) -> Harvest:
         """Take in the clean ones among `lines`; none of them may be longer than is allowed."""
         records = self._all_plain(lines.data) if self._smooth else None
-        if records is not None and _is_written_as([memoryview(lines.data)], records):
-            lines.counted(len(records))
-            harvest = _sorted(self._columns(records, range(len(records))), lines.data)
-        else:
+        harvest = self._glance(lines, records) if records else None
+        if harvest is None:
             harvest = self._look_closer(lines, records)
         if self._words:
             _drop_words(harvest)
         return harvest
+
+    def _glance(self, lines: Lines, records: list[Any]) -> Harvest | None:
+        """The harvest of plain records, if their lines are nothing else; most often they are."""
+        between, *longer = _count_marks(lines.data)
+        harvest = self._columns(records, range(len(records)))
+        if between + 1 != len(records) or harvest.doubtful:
+            return None
+        if self._frame.length(records, harvest) != len(lines.data) + (not lines.data.endswith(b"\n")):
+            return None
+        lines.counted(len(records))
+        return _sorted(harvest, long_forms=any(longer))
 
     def _look_closer(self, lines: Lines, records: list[Any] | None) -> Harvest:
         rows: Sequence[int] = range(len(lines))
@@ -122,15 +136,18 @@ class QuickLook:
     def _together(self, records: list[Any], rows: Sequence[int], lines: Lines) -> Harvest:
         """Sort plain records into clean and doubtful ones."""
         harvest = self._columns(records, rows)
-        if _is_written_as(lines.pieces(rows), records):
-            return _sorted(harvest, lines.data)
         if harvest.doubtful:
             taken = set(harvest.rows)
             records = kept(records, [row in taken for row in rows])
-        data = lines.joined(harvest.rows)
-        if records and not (lines.are_objects(rows) and self._frame.holds(records, harvest, data)):
+        if records and not (lines.are_objects(rows) and self._is_all(records, harvest, lines)):
             return self._apart(lines, rows)
-        return _sorted(harvest, lines.data)
+        return _sorted(harvest, long_forms=bool(has_long_forms(lines.data)))
+
+    def _is_all(self, records: list[Any], harvest: Harvest, lines: Lines) -> bool:
+        """Whether the lines of a harvest have nothing besides its records."""
+        if self._frame.length(records, harvest) == lines.size(harvest.rows):
+            return True
+        return self._frame.holds(records, harvest, lines.joined(harvest.rows))
 
     # -- other records
 
@@ -152,7 +169,7 @@ class QuickLook:
         if not any(harvest.systems):
             harvest.systems = []
         if not places or self._frame.has_no_more_keys(records, harvest, lines.joined(places)):
-            return _sorted(harvest, b"")
+            return _sorted(harvest, long_forms=False)  # each was shortened when it was taken in
         return self._halves(lines, rows)
 
     def _halves(self, lines: Lines, rows: Sequence[int]) -> Harvest:
@@ -243,42 +260,27 @@ class QuickLook:
         return NO_TEXT, features
 
 
-def _sorted(harvest: Harvest, data: bytes) -> Harvest:
+def _sorted(harvest: Harvest, *, long_forms: bool) -> Harvest:
     """Make records doubtful whose texts are blank, no UTF-8, or too much alike; shorten the other texts.
 
     Args:
         harvest: What was taken in; its texts are as the file has them.
-        data: The lines, perhaps among others; empty when all texts are in their shortest form.
+        long_forms: Whether some texts may not be in their shortest form.
     """
-    texts = harvest.texts(once=True)
+    texts = harvest.joined()
     if silent(texts) or not_utf8(texts):
-        texts = harvest.texts()
+        texts = Texts(harvest.texts())
         harvest.drop(harvest.records_of([*silent(texts), *not_utf8(texts)]))
-    if has_long_forms(data):
+    if long_forms:
         harvest.shorten()
-    harvest.drop(alike(harvest.firsts, harvest.seconds))
+    harvest.drop(alike(harvest.joined(), len(harvest.seconds)))
     return harvest
 
 
 def _drop_words(harvest: Harvest) -> None:
     """Make records doubtful that have a reserved word in them."""
-    if word_places(harvest.texts(once=True)):
-        harvest.drop(harvest.records_of(word_places(harvest.texts())))
-
-
-def _is_written_as(pieces: Iterable[memoryview], records: list[Any]) -> bool:
-    """Whether writing the records gives the very same lines, the last newline left aside."""
-    first, *others = [piece for piece in pieces if piece] or [memoryview(b"")]
-    start = _write(records[:1])[:-1]
-    if bytes(first[: len(start)]) != start:
-        return False  # written in another way, as other lines then are too
-    written = _write(records)
-    at = 0
-    for piece in (first, *others):
-        if not written.startswith(piece, at):
-            return False
-        at += len(piece)
-    return written[at:] in {b"", b"\n"}
+    if word_places(harvest.joined()):
+        harvest.drop(harvest.records_of(word_places(Texts(harvest.texts()))))
 
 
 def _taken(raw: Raw) -> bytes:
@@ -288,7 +290,7 @@ def _taken(raw: Raw) -> bytes:
         _OddError: It is blank, or no text.
     """
     text = shortest(bytes(raw))
-    if text is None or silent([text]):
+    if text is None or silent(Texts([text])):
         raise _OddError
     return text
 

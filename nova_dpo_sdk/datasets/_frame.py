@@ -9,16 +9,28 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Raw
 
 from nova_dpo_sdk.datasets import _facts
-from nova_dpo_sdk.datasets._shapes import NO_TEXT
+from nova_dpo_sdk.datasets._rules import SCHEMA_VERSION
+from nova_dpo_sdk.datasets._shapes import (
+    NO_TEXT,
+    PlainCandidate,
+    PlainChat,
+    PlainChatTurn,
+    PlainPair,
+    PlainTurn,
+    Text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from nova_dpo_sdk.datasets._harvest import Harvest
-    from nova_dpo_sdk.datasets._shapes import Chat, ChatItem, Image, Item, Pair, Text, Video
+    from nova_dpo_sdk.datasets._shapes import Chat, ChatItem, Image, Item, Pair, Video
+
+_write = msgspec.json.Encoder().encode_lines
 
 
 class _Counts(NamedTuple):
@@ -33,6 +45,21 @@ class _Counts(NamedTuple):
     reasonings: int = 0
 
 
+_NOTHING = (Text(Raw()),)
+"""An item whose text takes no bytes at all."""
+
+
+def _size(*, preference: bool, more: int = 0, **fields: Any) -> int:
+    """Bytes of a line with a record of no texts, which has two more turns so many times."""
+    given: Any = PlainTurn if preference else PlainChatTurn
+    user, assistant = given("user", _NOTHING), given("assistant", _NOTHING)
+    if not preference:
+        return len(_write([PlainChat(messages=[user, assistant, *[user, assistant] * more], **fields)]))
+    one, other = PlainCandidate(_NOTHING, "preferred"), PlainCandidate(_NOTHING, "non-preferred")
+    last = PlainTurn("assistant", candidates=(one, other))
+    return len(_write([PlainPair(messages=[user, *[assistant, user] * more, last], **fields)]))
+
+
 class Frame:
     """Knows what the structure of records of one kind takes.
 
@@ -42,6 +69,28 @@ class Frame:
 
     def __init__(self, *, preference: bool) -> None:
         self._preference = preference
+        self._record = _size(preference=preference)
+        self._two_turns = _size(preference=preference, more=1) - self._record
+        self._version = _size(preference=preference, version=SCHEMA_VERSION) - self._record
+        self._system = _size(preference=preference, system=_NOTHING) - self._record
+
+    def length(self, records: Sequence[Any], harvest: Harvest) -> int:
+        """Bytes of plain records when each is written in a line of its own, without spaces.
+
+        No line can say the same in less. So when lines have exactly that many, there is nothing in them besides what
+        was decoded, and no key twice.
+
+        Args:
+            records: What was decoded, one from each line.
+            harvest: What was taken in of it: all of it, as the file has it.
+        """
+        count = len(records)
+        structure = count * self._record + (len(harvest.prompts) - count) // 2 * self._two_turns
+        structure += (count - [record.version for record in records].count(UNSET)) * self._version
+        structure += (len(harvest.systems) - harvest.systems.count(b"")) * self._system
+        systems = set(harvest.systems)
+        more = sum(map(len, harvest.systems)) - sum(map(len, systems)) if len(systems) < len(harvest.systems) else 0
+        return structure + more + len(harvest.joined().run)
 
     def holds(self, records: Sequence[Any], harvest: Harvest, data: bytes) -> bool:
         """Whether there are as many keys in the lines of plain records as were decoded, whatever spaces stand there.

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise, repeat
 from operator import add, lt
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from msgspec import Raw
 
 from nova_dpo_sdk.datasets import _facts
 from nova_dpo_sdk.datasets._facts import digest
-from nova_dpo_sdk.datasets._texts import shortest
+from nova_dpo_sdk.datasets._texts import Texts, shortest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 T = TypeVar("T")
+
+Text: TypeAlias = bytes | Raw
+"""A text as the file has it: cut out of its block, or still a part of it."""
 
 
 @dataclass(slots=True)
@@ -36,14 +41,15 @@ class Harvest:
     rows: Sequence[int] = field(default_factory=list[int])
     features: list[int] = field(default_factory=list[int])
     systems: list[bytes] = field(default_factory=list[bytes])
-    prompts: list[bytes] = field(default_factory=list[bytes])
+    prompts: list[Text] = field(default_factory=list[Text])
     counts: list[int] = field(default_factory=list[int])
-    firsts: list[bytes] = field(default_factory=list[bytes])
-    seconds: list[bytes] = field(default_factory=list[bytes])
+    firsts: list[Text] = field(default_factory=list[Text])
+    seconds: list[Text] = field(default_factory=list[Text])
     doubtful: list[int] = field(default_factory=list[int])
     ordered: bool = True
+    _joined: Texts | None = field(default=None, init=False, repr=False, compare=False)
 
-    def append(self, features: int, system: bytes, prompt: list[bytes], first: bytes, second: bytes = b"") -> None:
+    def append(self, features: int, system: bytes, prompt: list[Text], first: bytes, second: bytes = b"") -> None:
         """Add a record; its row is added by the caller."""
         self.features.append(features)
         self.systems.append(system)
@@ -53,7 +59,13 @@ class Harvest:
         if second:
             self.seconds.append(second)
 
-    def texts(self, *, once: bool = False) -> list[bytes]:
+    def joined(self) -> Texts:
+        """All texts, system texts that are the same only once; not before all records were added."""
+        if self._joined is None:
+            self._joined = Texts(self.texts(once=True))
+        return self._joined
+
+    def texts(self, *, once: bool = False) -> list[Text]:
         """Every text and URI: of systems, of prompts, the first candidates, the second ones.
 
         Args:
@@ -74,11 +86,12 @@ class Harvest:
 
     def shorten(self) -> None:
         """Bring all texts into their shortest form; records with half a surrogate pair in a text become doubtful."""
-        self.drop(self.records_of([at for at, text in enumerate(self.texts()) if shortest(text) is None]))
+        self.drop(self.records_of([at for at, text in enumerate(self.texts()) if shortest(bytes(text)) is None]))
         self.systems = [text and (shortest(text) or b"") for text in self.systems]
-        self.prompts = [shortest(text) or b"" for text in self.prompts]
-        self.firsts = [shortest(text) or b"" for text in self.firsts]
-        self.seconds = [shortest(text) or b"" for text in self.seconds]
+        self.prompts, self.firsts, self.seconds = (
+            [shortest(bytes(text)) or b"" for text in column] for column in (self.prompts, self.firsts, self.seconds)
+        )
+        self._joined = None
 
     def facts(self) -> list[_facts.Facts]:
         """The facts of every clean line."""
@@ -98,17 +111,22 @@ class Harvest:
 
     def keys(self) -> tuple[list[int], list[bool]]:
         """Hashes of all texts, and which way round the candidates stand; nothing of the latter for chats."""
-        known = {text: digest(text) if text else _facts.NO_SYSTEM for text in set(self.systems)}  # mostly one
-        systems = [known[text] for text in self.systems] or [_facts.NO_SYSTEM] * len(self.firsts)
+        systems = self._system_keys()
         prompts, ones = list(map(digest, self.prompts)), list(map(digest, self.firsts))
-        if not len(prompts) == len(ones) == self.counts.count(1):
-            prompts = [
-                prompts[start] if end - start == 1 else hash(tuple(prompts[start:end])) for start, end in self._bounds()
-            ]
+        if len(prompts) != len(ones) or self.counts.count(1) != len(ones):
+            left = iter(prompts)
+            prompts = [next(left) if count == 1 else hash(tuple(islice(left, count))) for count in self.counts]
         if not self.seconds:
-            return list(map(hash, zip(systems, prompts, ones, strict=True))), []
+            return list(map(hash, zip(systems, prompts, ones, strict=False))), []
         others = list(map(digest, self.seconds))
         return list(map(hash, zip(systems, prompts, map(add, ones, others), strict=False))), list(map(lt, ones, others))
+
+    def _system_keys(self) -> Iterable[int]:
+        """Hashes of the system texts, one for each record at least."""
+        known = {text: digest(text) if text else _facts.NO_SYSTEM for text in set(self.systems)}
+        if len(known) <= 1:
+            return repeat(next(iter(known.values()), _facts.NO_SYSTEM))
+        return [known[text] for text in self.systems]
 
     def _bounds(self) -> list[tuple[int, int]]:
         ends = list(accumulate(self.counts, initial=0))
@@ -116,6 +134,7 @@ class Harvest:
 
     def add(self, other: Harvest) -> None:
         """Add the harvest of other lines."""
+        self._joined = None
         self.doubtful += other.doubtful
         if not other.rows:
             return
@@ -139,6 +158,7 @@ class Harvest:
 
     def keep(self, clean: list[bool]) -> None:
         """Keep the clean lines that are marked; the others become doubtful."""
+        self._joined = None
         self.doubtful += [row for row, stays in zip(self.rows, clean, strict=True) if not stays]
         self.doubtful.sort()
         pieces = kept([self.prompts[start:end] for start, end in self._bounds()], clean)

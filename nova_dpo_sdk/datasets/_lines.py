@@ -95,6 +95,12 @@ class Lines:
         lasts = bytes([self.data[self.ends[row] - 1] for row in rows])
         return firsts.count(b"{") == lasts.count(b"}") == len(rows)
 
+    def size(self, rows: Sequence[int]) -> int:
+        """Bytes of some lines, each with a newline."""
+        if len(rows) == len(self):
+            return len(self.data) + (not self.data.endswith(b"\n"))
+        return sum(self.ends[row] - self.starts[row] + 1 for row in rows)
+
     def joined(self, rows: Sequence[int]) -> bytes:
         """Some lines, in their order, each with its newline; the last of all may have none."""
         return self.data if len(rows) == len(self) else b"".join(self.pieces(rows))

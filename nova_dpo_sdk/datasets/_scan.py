@@ -299,12 +299,13 @@ class Ledger:
 
     def _repeated(self, keys: list[int], numbers: list[int], lines: Lines, offset: int) -> None:
         """Say which records were there before; a number is a line, negative when the candidates are turned."""
-        starts, line = lines.starts, self._line
+        line = self._line
         if self._kept_keys is not None:
+            starts = lines.starts
             self._kept_keys.add(keys, numbers, [offset + starts[abs(number) - line] for number in numbers])
             return
         for number, first in self._seen.add(keys, numbers):
-            self._repeat(number, first, offset + starts[abs(number) - line])
+            self._repeat(number, first, offset + lines.starts[abs(number) - line])
 
     def _repeat(self, number: int, first: int, offset: int) -> None:
         line, earlier = abs(number), abs(first)

@@ -10,6 +10,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+def counter(words: Sequence[bytes]) -> Callable[[bytes], list[int]]:
+    """A function that says how often each of the words stands in a text; as `finder`."""
+    library = _library()
+    if library is None:
+        return lambda text: [text.count(word) for word in words]
+    find = library.BytesAhoCorasick(list(words), matchkind=library.MatchKind.LeftmostFirst).find_matches_as_indexes
+
+    def count(text: bytes) -> list[int]:
+        found = [word for word, _, _ in find(text)]
+        return [found.count(word) for word in range(len(words))]
+
+    return count
+
+
 def finder(words: Sequence[bytes]) -> Callable[[bytes], list[int]]:
     """A function that says where any of the words stands in a text; of words that overlap, only the first is told.
 

@@ -6,19 +6,21 @@ escapes), they are shortened first.
 
 from __future__ import annotations
 
+import codecs
 import re
 from bisect import bisect_right
-from itertools import accumulate, compress
+from itertools import accumulate, compress, product
 from operator import eq, itemgetter
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from nova_dpo_sdk.datasets._facts import minimal
+from nova_dpo_sdk.datasets._rules import RESERVED_WORDS
 from nova_dpo_sdk.datasets._search import finder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _QUOTE, _WIDE = 0x22, 0x80
 
@@ -28,30 +30,55 @@ _UNSURE = frozenset(b' "\\\xc2\xe1\xe2\xe3')
 _MARKED = bytes(byte in _UNSURE or byte < 33 for byte in range(256))
 _WIDE_SPACES = (b"\xc2\x85", b"\xc2\xa0", b"\xe1\x9a\x80", b"\xe2\x80", b"\xe2\x81\x9f", b"\xe3\x80\x80")
 
-_SECOND_BYTE = itemgetter(1)
-
-_TOGETHER = 16
-"""Texts that are decoded together; more would not stay in a processor's cache."""
-
-# Each pattern begins with one plain character: `re` looks for that quickly.
-_WORDS = (
-    (
-        ord(":"),
-        re.compile(rb":(?<=[mrtMRT]:)(?i:(?<=user:)|(?<=bot:)|(?<=system:)|(?<=assistant:)|(?<=thought:))"),
-    ),
-    (ord("<"), re.compile(rb"<(?i:image|video|unk)>")),
-    (ord("["), re.compile(rb"\[(?i:eos)\]")),
-)
+_PIECE = 1 << 14
+"""Bytes that are decoded at once; what comes of more would not stay in a processor's cache."""
 
 
-def silent(texts: list[bytes]) -> list[int]:
+class Texts:
+    """Some texts, one after the other in one run of bytes: what is asked of all is asked of the run.
+
+    No word and no character goes over from one text to the next: each begins and ends with a quote.
+
+    Args:
+        texts: JSON as a file has it; none is empty.
+    """
+
+    __slots__ = ("_marks", "run", "starts")
+
+    def __init__(self, texts: Sequence[bytes | msgspec.Raw]) -> None:
+        self.run = b"".join(texts)
+        self.starts = list(accumulate(map(len, texts), initial=0))
+        self._marks: bytes | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, at: int) -> bytes:
+        return self.run[self.starts[at] : self.starts[at + 1]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(self.__getitem__, range(len(self)))
+
+    @property
+    def marks(self) -> bytes:
+        """What follows the quote of each text; empty when one of them is no JSON string."""
+        if self._marks is None:
+            self._marks = self._found_marks()
+        return self._marks
+
+    def _found_marks(self) -> bytes:
+        pick = itemgetter(0, *self.starts[:-1])  # one more, as a getter of a single item returns no tuple
+        try:
+            quotes, marks = bytes(pick(self.run)), bytes(pick(self.run[1:]))
+        except IndexError:
+            return b""
+        return marks[1:] if quotes.count(_QUOTE) == len(quotes) else b""
+
+
+def silent(texts: Texts) -> list[int]:
     """Which texts are no JSON strings, or have nothing but white space in them."""
-    try:
-        if [text[0] for text in texts].count(_QUOTE) == len(texts):
-            marks = bytes([text[1] for text in texts]).translate(_MARKED)
-            return [at for at in _marked(marks) if not _says_something(texts[at])]
-    except IndexError:
-        pass
+    if texts.marks:
+        return [at for at in _marked(texts.marks.translate(_MARKED)) if not _says_something(texts[at])]
     return [at for at, text in enumerate(texts) if not _says_something(text)]
 
 
@@ -73,21 +100,21 @@ def _says_something(text: bytes) -> bool:
         return False
 
 
-def not_utf8(texts: list[bytes]) -> list[int]:
+def not_utf8(texts: Texts) -> list[int]:
     """Which texts are not UTF-8."""
-    odd = [text for text in texts if not text.isascii()]
-    try:
-        for start in range(0, len(odd), _TOGETHER):
-            # Each ends with a quote, so that none is completed by the next.
-            b"".join(odd[start : start + _TOGETHER]).decode()
-    except UnicodeDecodeError:
-        return [at for at, text in enumerate(texts) if not _is_utf8(text)]
-    return []
+    return [] if is_utf8(texts.run) else [at for at, text in enumerate(texts) if not is_utf8(text)]
 
 
-def _is_utf8(text: bytes) -> bool:
+def is_utf8(text: bytes) -> bool:
+    """Whether bytes are UTF-8."""
+    if text.isascii():
+        return True
+    view, at = memoryview(text), 0
     try:
-        text.decode()
+        while at < len(text):
+            piece = view[at : at + _PIECE]
+            _, used = codecs.utf_8_decode(piece, "strict", at + _PIECE >= len(text))
+            at += used
     except UnicodeDecodeError:
         return False
     return True
@@ -107,21 +134,38 @@ def shortest(text: bytes) -> bytes | None:
         return None
 
 
-def alike(ones: list[bytes], others: list[bytes]) -> list[int]:
-    """Where one of two texts in their shortest form begins with the other, or both are the same."""
-    same = map(eq, map(_SECOND_BYTE, ones), map(_SECOND_BYTE, others))
-    return [
-        at
-        for at in compress(range(len(ones)), same)
-        if ones[at].startswith(others[at][:-1]) or others[at].startswith(ones[at][:-1])
-    ]
+def alike(texts: Texts, pairs: int) -> list[int]:
+    """Which pairs have two answers of which one begins with the other, or that are the same.
+
+    Args:
+        texts: In their shortest form; the last ones are the first answers of all pairs, then the second ones.
+        pairs: How many pairs there are.
+    """
+    ones, others = len(texts) - 2 * pairs, len(texts) - pairs
+    same = map(eq, texts.marks[ones:others], texts.marks[others:])
+    return [at for at in compress(range(pairs), same) if _goes_on(texts[ones + at], texts[others + at])]
 
 
-def word_places(texts: list[bytes]) -> list[int]:
+def _goes_on(one: bytes, other: bytes) -> bool:
+    return one.startswith(other[:-1]) or other.startswith(one[:-1])
+
+
+_KNOWN_BY = 3
+
+
+def _pieces(word: str) -> list[bytes]:
+    """What a word is looked for by, in every casing: few enough letters for the fastest kind of search."""
+    piece = word[-_KNOWN_BY:] if word.endswith(":") else word[:_KNOWN_BY]
+    return ["".join(letters).encode() for letters in product(*({char.lower(), char.upper()} for char in piece))]
+
+
+_find = finder(sorted({piece for word in RESERVED_WORDS for piece in _pieces(word)}))
+_word = re.compile("|".join(map(re.escape, RESERVED_WORDS)).encode(), re.IGNORECASE).search
+_LONGEST = max(map(len, RESERVED_WORDS))
+
+
+def word_places(texts: Texts) -> list[int]:
     """Which texts, in their shortest form, have a reserved word in them, in whatever casing."""
-    blob = b"\n".join(texts)
-    found = [match.start() for mark, pattern in _WORDS if mark in blob for match in pattern.finditer(blob)]
-    if not found:
-        return []
-    starts = list(accumulate([len(text) + 1 for text in texts], initial=0))
-    return sorted({bisect_right(starts, place) - 1 for place in found})
+    run, starts = texts.run, texts.starts
+    found = [at for at in _find(run) if _word(run, max(0, at + _KNOWN_BY - _LONGEST), at + _LONGEST)]
+    return sorted({bisect_right(starts, at) - 1 for at in found})
