@@ -20,6 +20,7 @@ from nova_dpo_sdk.datasets._fast import QuickLook
 from nova_dpo_sdk.datasets._lines import Lines
 from nova_dpo_sdk.datasets._scan import Order, scan
 from nova_dpo_sdk.datasets._seen import Seen
+from nova_dpo_sdk.datasets._texts import is_utf8
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -226,6 +227,47 @@ def test_a_record_over_two_lines_does_not_make_up_for_two_on_one() -> None:
     assert (head + json.dumps(odd)).count('":') == 2 * json.dumps(odd).count('":')
     lines = [json.dumps(good) + json.dumps(odd), head, tail]
     assert QuickLook(KINDS["pair"]).look(Lines("\n".join(lines).encode())).doubtful == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["pair", "chat"])
+def test_lines_of_the_right_length_are_not_taken_in_when_they_end_elsewhere(kind: str) -> None:
+    """Two records on one line save a newline, which stands at another place instead: as long as it should be."""
+    good = json.dumps(SEEDS[kind][0], separators=(",", ":")).encode()
+    look = QuickLook(KINDS[kind]).look
+    assert look(Lines(b"\n".join([good] * 4) + b"\n")).rows == range(4)
+    spots = (0, 1, good.index(b"["), good.rindex(b"]"), len(good) - 1)
+    odd = [b"\n".join([good + good, good[:spot] + b"\n" + good[spot:], good, b""]) for spot in spots]
+    assert {len(data) for data in odd} == {4 * len(good) + 4}
+    for data in (*odd, good + good + b"\n\n", b"\n" + good + good + b"\n", good + b"\n\n" + good + b"\n"):
+        lines = data.removesuffix(b"\n").split(b"\n")
+        assert look(Lines(data)).doubtful == [row for row, each in enumerate(lines) if KINDS[kind].explain(each).faults]
+
+
+def test_each_of_several_faults_in_a_block_is_noticed() -> None:
+    blank = changed(pair(), put("  ", M, 0, "content", 0, "text"))
+    same = changed(pair(), put(pair()[M][3]["candidates"][1]["content"], M, 3, "candidates", 0, "content"))
+    word = changed(pair(), put("User: hi", M, 2, "content", 0, "text"))
+    records = (pair(), blank, pair(), pair(), same, pair(), word, pair())
+    data = b"".join(json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records)
+    assert QuickLook(KINDS["pair"]).look(Lines(data)).doubtful == [1, 4, 6]
+
+
+def test_words_are_found_in_whatever_record_of_a_block() -> None:
+    plain, other = changed(pair(), drop("system")), changed(pair(), put(image(), M, 0, "content", 1))
+    said = changed(pair(), put([{"text": "ask the bot: hello"}, image()], M, 0, "content"))
+    data = b"".join(
+        json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in (plain, other, said, plain)
+    )
+    assert QuickLook(KINDS["pair"]).look(Lines(data)).doubtful == [2]
+
+
+@pytest.mark.parametrize("char", ["\u00e9", "\u6771", "\U0001f680"])
+def test_characters_across_the_pieces_that_are_decoded_at_once(char: str) -> None:
+    for shift in range(4):
+        text = ("x" * shift + char * 9000).encode()
+        assert is_utf8(text)
+        assert not is_utf8(text[:-1])
+        assert not is_utf8(text[:16384] + b"\xff" + text[16384:])
 
 
 def test_the_collector_is_running_again_after_a_look(tmp_path: Path) -> None:
