@@ -128,15 +128,24 @@ class AWSError(NovaError):
         target: The object it was about, such as an S3 URI or a cluster's name.
         code: AWS's error code, such as `AccessDenied`; empty when no answer came.
         request_id: AWS's request id, for a support case; empty when unknown.
+        status: HTTP status; 0 when no answer came.
     """
 
     def __init__(
-        self, message: str, *, operation: str = "", target: str = "", code: str = "", request_id: str = ""
+        self,
+        message: str,
+        *,
+        operation: str = "",
+        target: str = "",
+        code: str = "",
+        request_id: str = "",
+        status: int = 0,
     ) -> None:
         self.operation = operation
         self.target = target
         self.code = code
         self.request_id = request_id
+        self.status = status
         tail = f" (request id {request_id})" if request_id else ""
         super().__init__(message + tail)
 

@@ -165,11 +165,13 @@ def _from_answer(error: Any, operation: str, target: str) -> AWSError:
     code = str(answer.get("Error", {}).get("Code") or "")
     meta: Any = answer.get("ResponseMetadata", {})
     skew = _skew_minutes(meta.get("HTTPHeaders", {}).get("date"))
-    cls, what = _verdict(code, int(meta.get("HTTPStatusCode", 0) or 0), skew)
+    status = int(meta.get("HTTPStatusCode", 0) or 0)
+    cls, what = _verdict(code, status, skew)
     text = _shown(str(answer.get("Error", {}).get("Message") or ""), error)
     hint = _KMS if cls is AccessDeniedError and "kms:" in text else _HINTS.get(code, "")
     sentence = f"{operation} on {target} failed: " + " ".join(part for part in (what, text, hint) if part)
-    return cls(sentence, operation=operation, target=target, code=code, request_id=str(meta.get("RequestId", "") or ""))
+    request_id = str(meta.get("RequestId", "") or "")
+    return cls(sentence, operation=operation, target=target, code=code, request_id=request_id, status=status)
 
 
 def _verdict(code: str, status: int, skew: float) -> tuple[type[AWSError], str]:

@@ -56,7 +56,7 @@ _TIME_STEPS = {
 # The first that is found in a FailureReason decides; the exact words differ from year to year.
 _FAILURES: tuple[tuple[str, str], ...] = (
     (
-        r"capacityerror|insufficient.{0,20}capacity|unable to provision",
+        r"capacityerror|insufficient ?(instance ?)?capacity|unable to provision",
         "AWS had no instances of this type free: wait, use another instance type or Region, or reserve a training plan",
     ),
     (

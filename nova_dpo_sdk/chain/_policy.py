@@ -21,6 +21,8 @@ _LOST_PLACE = frozenset({"NodeLost", "Evicted", "Preempted"})
 _AWS_S_OWN = frozenset({"CapacityError", "InsufficientCapacityError", "InternalServerError"})
 """Codes in a training job's FailureReason that say nothing against the job (SageMaker)."""
 _NO_CAPACITY = re.compile(r"insufficient.{0,20}capacity|unable to provision", re.IGNORECASE)
+"""What a failure without a code says when there were no instances. Beside a code it proves nothing: a container may
+say the like of its own memory."""
 _CANNOT_MEND = frozenset({"DeadlineExceeded"})
 
 
@@ -71,4 +73,6 @@ def is_infrastructure(snapshot: JobSnapshot) -> bool:
     if snapshot.status is not JobStatus.FAILED:
         return False
     lost = any(replica.reason in _LOST_PLACE for replica in snapshot.replicas)
-    return lost or snapshot.reason in _LOST_PLACE | _AWS_S_OWN or bool(_NO_CAPACITY.search(snapshot.message))
+    if snapshot.reason:
+        return lost or snapshot.reason in _LOST_PLACE | _AWS_S_OWN
+    return lost or bool(_NO_CAPACITY.search(snapshot.message))

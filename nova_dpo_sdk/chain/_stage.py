@@ -13,6 +13,7 @@ from nova_dpo_sdk.chain._changes import changes
 from nova_dpo_sdk.chain._policy import StagePolicy, is_infrastructure
 from nova_dpo_sdk.chain._records import SCHEMA, Attempt, DataDigest, Outcome, Parent, StageRecord, StageStatus
 from nova_dpo_sdk.errors import (
+    AWSError,
     CheckpointError,
     ClusterError,
     ConfigurationError,
@@ -292,8 +293,8 @@ class Stage:
             job = self._place.client.submit(plan, on_ready=lambda: self._write_claim(record))
         except _Overtaken:
             return False
-        except (ClusterError, PlanRejectedError, JobError) as error:
-            return self._not_submitted(error)
+        except (ClusterError, AWSError, PlanRejectedError, JobError) as error:
+            return self._not_submitted(plan, error)
         return self._submitted(job)
 
     def _intent(self) -> tuple[Plan, StageRecord]:
@@ -332,8 +333,8 @@ class Stage:
         plan = self._attempt(record.current.number)
         try:
             job = self._place.client.submit(plan, check=len(tries) == 1)
-        except (ClusterError, PlanRejectedError, JobError) as error:
-            return self._not_submitted(error)
+        except (ClusterError, AWSError, PlanRejectedError, JobError) as error:
+            return self._not_submitted(plan, error)
         return self._submitted(job)
 
     def _submitted(self, job: Job) -> bool:
@@ -353,22 +354,27 @@ class Stage:
             return False
         return True
 
-    def _not_submitted(self, error: ClusterError | PlanRejectedError | JobError) -> bool:
+    def _not_submitted(self, plan: Plan, error: ClusterError | AWSError | PlanRejectedError | JobError) -> bool:
         """Write down what is known now: that there is no job, or how the one that was there has ended."""
-        if self._held is None or self._held.record.status is not StageStatus.CLAIMED:
-            raise error
+        record = self._held.record if self._held else None
+        if record is None or record.status is not StageStatus.CLAIMED or record.current.job != plan.name:
+            raise error  # the claim was not written
         if isinstance(error, (JobFailedError, JobStoppedError)) and error.snapshot is not None:
             self._job = self._place.client.job(error.ref)
             self.see(error.snapshot)
             if self.error is not None:
                 raise self.error
             return True
-        refused = isinstance(error, PlanRejectedError) or (
-            isinstance(error, ClusterError) and 400 <= error.status < 500 and error.reason != "AlreadyExists"
-        )
-        if refused:
+        if _is_refusal(error) and self._has_no_job(record):
             self._end(StageStatus.REFUSED, Outcome.REFUSED, type(error).__name__, str(error))
         raise error
+
+    def _has_no_job(self, record: StageRecord) -> bool:
+        """Whether it is certain that there is none: a refusal may answer the second try of a create that was heard."""
+        try:
+            return self._place.client.job(record.current.ref).status().status is JobStatus.DELETED
+        except (ClusterError, AWSError):
+            return False
 
     # Following: what a snapshot, or the passing of time, changes.
 
@@ -587,6 +593,14 @@ class Stage:
             self._read()
             if self._held is None or self.record.current.job != mine or not self.record.status.is_under_way:
                 raise _Overtaken
+
+
+def _is_refusal(error: NovaError) -> bool:
+    """Whether a plan was judged and turned down; no answer, or a fault of the service, says nothing about it."""
+    if isinstance(error, PlanRejectedError):
+        return True
+    taken = isinstance(error, ClusterError) and error.reason == "AlreadyExists"
+    return isinstance(error, (ClusterError, AWSError)) and 400 <= error.status < 500 and not taken
 
 
 def _attempt_at(plan: Plan, digest: str, now: datetime) -> Attempt:

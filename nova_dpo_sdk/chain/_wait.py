@@ -6,7 +6,14 @@ import logging
 from contextlib import closing
 from typing import TYPE_CHECKING, cast
 
-from nova_dpo_sdk.errors import AWSError, ClusterError, JobTimeoutError, NovaError
+from nova_dpo_sdk.errors import (
+    AccessDeniedError,
+    AWSError,
+    ClusterError,
+    JobTimeoutError,
+    NovaError,
+    ThrottledError,
+)
 from nova_dpo_sdk.jobs import watch
 
 if TYPE_CHECKING:
@@ -127,8 +134,7 @@ class Waiter:
     def _bear(self, error: ClusterError | AWSError) -> None:
         """A platform that does not answer says nothing about its jobs; it is borne with for a while."""
         clock = self._place.clock
-        passing = error.status in (0, 410, 429) or error.status >= 500 if isinstance(error, ClusterError) else False
-        if not passing or clock.monotonic() - self._answered > OUTAGE:
+        if not _is_passing(error) or clock.monotonic() - self._answered > OUTAGE:
             raise error
         _log.warning("stages could not be looked at, and will be again: %s", error)
         clock.sleep(min(_BREATH, max(0.0, self._ends - clock.monotonic())))
@@ -145,6 +151,12 @@ class Waiter:
             ref=first.ref,
             snapshot=first.last,
         )
+
+
+def _is_passing(error: ClusterError | AWSError) -> bool:
+    if isinstance(error, AccessDeniedError):
+        return False  # without credentials no answer came either, and none will
+    return isinstance(error, ThrottledError) or error.status in (0, 410, 429) or error.status >= 500
 
 
 def _seen(stage: Stage) -> str:
