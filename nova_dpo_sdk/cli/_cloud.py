@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nova_dpo_sdk._time import SystemClock
-from nova_dpo_sdk.cli._out import GOOD, say, write_file
+from nova_dpo_sdk.cli._out import GOOD, complain, say, write_file
+from nova_dpo_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
 
     from nova_dpo_sdk._time import Clock
     from nova_dpo_sdk.local import LocalCloud
+
+_ENDINGS = ("SIGTERM", "SIGHUP")
+"""Signals of whoever ends a process in an orderly way, and of a terminal that is closed (POSIX)."""
 
 
 def cloud(arguments: argparse.Namespace) -> int:
@@ -22,13 +29,33 @@ def cloud(arguments: argparse.Namespace) -> int:
     from nova_dpo_sdk.local import LocalCloud, Script
 
     clock = arguments.clock or SystemClock()
-    with LocalCloud(clock=clock, script=Script(pace=arguments.pace)) as running:
+    path = Path(arguments.file)
+    _refuse_what_is_not_ours(path)
+    with ended_like_ctrl_c(), LocalCloud(clock=clock, script=Script(pace=arguments.pace)) as running:
         tries = (
             "nova-dpo chain list --local {file}",
-            "python: nova = LocalCloud.attach(json.loads(Path({file!r}).read_text()))",
+            "python: cloud = LocalCloud.attach(json.loads(Path({file!r}).read_text()))",
+            "        nova = NovaClient(cloud.hyperpod(), output=cloud.output)",
         )
-        keep(running, Path(arguments.file), clock, tries)
+        keep(running, path, clock, tries)
     return GOOD
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Generator[None]:
+    """Let a request to end, or a closed terminal, end what runs as Ctrl-C does: with everything put away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is told of signals
+        return
+    numbers = [getattr(signal, name) for name in _ENDINGS if hasattr(signal, name)]
+    mine = [each for each in numbers if signal.getsignal(each) is signal.SIG_DFL]  # nohup's wish is left alone
+    for each in mine:
+        signal.signal(each, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for each in mine:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def keep(running: LocalCloud, path: Path, clock: Clock, tries: Iterable[str]) -> None:
@@ -39,14 +66,51 @@ def keep(running: LocalCloud, path: Path, clock: Clock, tries: Iterable[str]) ->
         path: The file.
         clock: Passes the time.
         tries: What to try meanwhile; `{file}` stands for the file.
+
+    Raises:
+        ConfigurationError: The file is there, and is no connection to a rehearsal cloud.
     """
-    file = write_file(path, json.dumps(running.connection().to_dict(), indent=2) + "\n")
-    say("", "The rehearsal cloud runs on until you press Ctrl-C. Try this in another shell:", "")
-    say(*(f"  {each.format(file=str(file))}" for each in tries), "")
+    _refuse_what_is_not_ours(path)
+    text = json.dumps(running.connection().to_dict(), indent=2) + "\n"
     try:
+        file = write_file(path, text)
+        say("", "The rehearsal cloud runs on until you press Ctrl-C. Try this in another shell:", "")
+        say(*(f"  {each.format(file=str(file))}" for each in tries), "")
         while True:
             clock.sleep(1.0)
     except KeyboardInterrupt:
-        say("", "The rehearsal cloud is gone.")
+        with suppress(OSError):  # a terminal that was closed
+            say("", "The rehearsal cloud is gone.")
     finally:
-        file.unlink(missing_ok=True)
+        _remove(path, text)
+
+
+def _remove(path: Path, text: str) -> None:
+    """Remove the file, if it is still the one that was written."""
+    with suppress(OSError, ValueError):
+        if path.read_text(encoding="utf-8") != text:
+            complain(f"{path} was written by somebody else since; it is left as it is.")
+            return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        complain(f"{path} could not be removed ({error.strerror or error}); it leads nowhere now.")
+
+
+def _refuse_what_is_not_ours(path: Path) -> None:
+    """The file of a cloud that was killed may be taken; no other one may, as it would be removed in the end.
+
+    Raises:
+        ConfigurationError: The file is there, and is no connection to a rehearsal cloud.
+    """
+    if not path.exists():
+        return
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        held = None
+    if not (isinstance(held, dict) and {"aws_endpoint", "kubernetes_endpoint"} <= held.keys()):
+        raise ConfigurationError(
+            f"{path} is there, and is no file of a rehearsal cloud: it would be overwritten, and removed in the end. "
+            "Give another name, such as cloud.json."
+        )
