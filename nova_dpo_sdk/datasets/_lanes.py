@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import codecs
 import re
-from bisect import bisect_right
 from collections.abc import Callable  # noqa: TC003 - NamedTuple fields
-from itertools import accumulate, chain
+from functools import lru_cache
+from itertools import chain
 from operator import attrgetter, eq, itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
@@ -44,11 +44,13 @@ class Lane(NamedTuple):
         shape: What its plain records look like.
         read: Takes records apart; None for one that is not plain after all.
         pairs: Whether its records have two answers.
+        bare: Whether the texts come without their quotes.
     """
 
     shape: type[Struct]
     read: Callable[[list[Any]], list[Taken | None]]
     pairs: bool = True
+    bare: bool = False
 
 
 _ABSENT = Raw(b"")
@@ -58,6 +60,7 @@ _ABSENT = Raw(b"")
 
 _Empty: TypeAlias = Annotated[list[int], Meta(max_length=0)]
 _Role: TypeAlias = Literal["user", "human", "assistant", "gpt", "system"]
+_Answerer: TypeAlias = Literal["assistant", "gpt"]
 
 
 class _Base(Struct, gc=False):
@@ -104,8 +107,24 @@ class _Message(Struct, gc=False):
     function_call: None = None
 
 
+class _Answer(Struct, gc=False):
+    role: _Answerer
+    content: Raw
+    tool_calls: None = None
+    function_call: None = None
+
+
 class _Said(Struct, gc=False):
     role: _Role = msgspec.field(name="from")
+    content: Raw = msgspec.field(name="value")
+    other_role: UnsetType = msgspec.field(name="role", default=UNSET)
+    other_content: UnsetType = msgspec.field(name="content", default=UNSET)
+    tool_calls: None = None
+    function_call: None = None
+
+
+class _SaidAnswer(Struct, gc=False):
+    role: _Answerer = msgspec.field(name="from")
     content: Raw = msgspec.field(name="value")
     other_role: UnsetType = msgspec.field(name="role", default=UNSET)
     other_content: UnsetType = msgspec.field(name="content", default=UNSET)
@@ -159,10 +178,17 @@ class _Sides(_Scored, kw_only=True, gc=False):
     system: UnsetType = UNSET
 
 
-class _Lists(_Scored, kw_only=True, gc=False):
+class _Lists(_Unscored, kw_only=True, gc=False):
     prompt: list[_Message]
-    chosen: list[_Message]
-    rejected: list[_Message]
+    chosen: tuple[_Answer]
+    rejected: tuple[_Answer]
+    system: UnsetType = UNSET
+
+
+class _ScoredLists(_Scored, kw_only=True, gc=False):
+    prompt: list[_Message]
+    chosen: tuple[_Answer]
+    rejected: tuple[_Answer]
     system: UnsetType = UNSET
 
 
@@ -173,8 +199,8 @@ class _TwoLists(_Plain, kw_only=True, gc=False):
 
 class _Ranked(_Unscored, kw_only=True, gc=False):
     conversations: list[_Said]
-    chosen: _Said
-    rejected: _Said
+    chosen: _SaidAnswer
+    rejected: _SaidAnswer
     system: UnsetType = UNSET
 
 
@@ -184,14 +210,14 @@ class _Asked(_Plain, kw_only=True, gc=False):
 
 class _Preferred(Struct, gc=False):
     input: _Asked
-    preferred_output: list[_Message]
-    non_preferred_output: list[_Message]
+    preferred_output: tuple[_Answer]
+    non_preferred_output: tuple[_Answer]
 
 
 class _Responses(_Plain, kw_only=True, gc=False):
     messages: list[_Message]
-    chosen: _Message = msgspec.field(name="chosen_response")
-    rejected: _Message = msgspec.field(name="rejected_response")
+    chosen: _Answer = msgspec.field(name="chosen_response")
+    rejected: _Answer = msgspec.field(name="rejected_response")
 
 
 class _RejectedText(_Plain, kw_only=True, gc=False):
@@ -201,7 +227,7 @@ class _RejectedText(_Plain, kw_only=True, gc=False):
 
 class _RejectedMessage(_Plain, kw_only=True, gc=False):
     messages: list[_Message]
-    rejected_message: _Message
+    rejected_message: _Answer
 
 
 class _RejectedMessages(_Plain, kw_only=True, gc=False):
@@ -276,29 +302,50 @@ def _fields(roles: Roles, *names: str) -> Callable[[list[Any]], list[Taken | Non
 
 
 def _each(read: Callable[[Any], Taken | None]) -> Callable[[list[Any]], list[Taken | None]]:
-    return lambda records: [read(record) for record in records]
+    return lambda records: list(map(read, records))
+
+
+def _asked(before: str, good: str, bad: str) -> Callable[[list[Any]], list[Taken | None]]:
+    """Records with a conversation and two answers, each found under the name given."""
+    said = attrgetter(before, good, bad)
+
+    def read(records: list[Any]) -> list[Taken | None]:
+        return [(tuple(map(_role, asked)), [*map(_content, asked), one, two]) for asked, one, two in map(said, records)]
+
+    return read
+
+
+def _answered(before: str, good: str, bad: str) -> Callable[[list[Any]], list[Taken | None]]:
+    """The same where each answer is a list of one message."""
+    said = attrgetter(before, good, bad)
+
+    def read(records: list[Any]) -> list[Taken | None]:
+        return [
+            (tuple(map(_role, asked)), [*map(_content, asked), one.content, two.content])
+            for asked, (one,), (two,) in map(said, records)
+        ]
+
+    return read
 
 
 def _turns(said: Sequence[_Message | _Said], *answers: Text) -> Taken:
     return tuple(map(_role, said)), [*map(_content, said), *answers]
 
 
-def _answered(said: Sequence[_Message | _Said], *answers: _Message | _Said) -> Taken | None:
-    """A conversation with one or two answers, if it is the assistant who gives them."""
-    if all(answer.role in _ASSISTANT for answer in answers):
-        return _turns(said, *map(_content, answers))
-    return None
-
-
 def _talk(said: Sequence[_Message | _Said]) -> Taken | None:
-    return _answered(said[:-1], said[-1]) if said else None
+    """A conversation, if it is the assistant who ends it."""
+    if not said:
+        return None
+    *roles, last = map(_role, said)
+    return (tuple(roles), [*map(_content, said)]) if last in _ASSISTANT else None
 
 
 def _two_talks(chosen: list[_Message], rejected: list[_Message]) -> Taken | None:
     """Two whole conversations that differ in the last answer only."""
     if not chosen or not rejected or chosen[:-1] != rejected[:-1]:
         return None
-    return _answered(chosen[:-1], chosen[-1], rejected[-1])
+    taken = _talk(chosen)
+    return (taken[0], [*taken[1], rejected[-1].content]) if taken and rejected[-1].role in _ASSISTANT else None
 
 
 def _orca(record: _Orca) -> Taken | None:
@@ -323,27 +370,14 @@ def _begins(said: list[_Message], prompt: Raw) -> bool:
     return first.role == "user" and first.content == prompt
 
 
-def _lists(record: _Lists) -> Taken | None:
-    if len(record.chosen) != 1 or len(record.rejected) != 1 or record.is_tie():
+def _scored_lists(record: _ScoredLists) -> Taken | None:
+    if record.is_tie():
         return None
-    return _answered(record.prompt, record.chosen[0], record.rejected[0])
+    return _turns(record.prompt, record.chosen[0].content, record.rejected[0].content)
 
 
 def _two_lists(record: _TwoLists) -> Taken | None:
     return _two_talks(record.chosen, record.rejected)
-
-
-def _ranked(record: _Ranked) -> Taken | None:
-    return _answered(record.conversations, record.chosen, record.rejected)
-
-
-def _preferred(record: _Preferred) -> Taken | None:
-    good, bad = record.preferred_output, record.non_preferred_output
-    return _answered(record.input.messages, good[0], bad[0]) if len(good) == len(bad) == 1 else None
-
-
-def _responses(record: _Responses) -> Taken | None:
-    return _answered(record.messages, record.chosen, record.rejected)
 
 
 def _rejected_text(record: _RejectedText) -> Taken | None:
@@ -352,15 +386,16 @@ def _rejected_text(record: _RejectedText) -> Taken | None:
 
 
 def _rejected_message(record: _RejectedMessage) -> Taken | None:
-    said = record.messages
-    return _answered(said[:-1], said[-1], record.rejected_message) if said else None
+    taken = _talk(record.messages)
+    return (taken[0], [*taken[1], record.rejected_message.content]) if taken else None
 
 
 def _rejected_messages(record: _RejectedMessages) -> Taken | None:
     said, rejected = record.messages, record.rejected_messages
-    if len(rejected) == 1 and said:
-        return _answered(said[:-1], said[-1], rejected[0])
-    return _two_talks(said, rejected)
+    if len(rejected) != 1:
+        return _two_talks(said, rejected)
+    taken = _talk(said) if rejected[0].role in _ASSISTANT else None
+    return (taken[0], [*taken[1], rejected[0].content]) if taken else None
 
 
 def _helpsteer2(record: _HelpSteer2) -> Taken | None:
@@ -412,26 +447,30 @@ def _completions(record: _Completions) -> Taken | None:
     return _talk([*record.prompt, *record.completion])
 
 
-_ANSWER_MARK = b"\\n\\nAssistant:"
-_MARK = re.compile(rb"\\n\\n(Human|Assistant):")
-_NAMES = {b"Human": "user", b"Assistant": "assistant"}
+_HUMAN_SAYS = b"\\n\\nHuman: "
+_ANSWER_SAYS = b"\\n\\nAssistant: "
 
 
 def _transcripts(record: _Transcripts) -> Taken | None:
-    """Two texts with the names of the speakers in them, which differ after the last name only."""
+    """Two texts with the names of the speakers in them, which differ after the last name only.
+
+    A name in another place stays in a text, where it is a suspicion.
+    """
     chosen, rejected = bytes(record.chosen), bytes(record.rejected)
-    end = chosen.rfind(_ANSWER_MARK) + len(_ANSWER_MARK)
-    if chosen[:end] != rejected[:end] or _MARK.search(rejected, end) or _MARK.search(chosen, end):
+    end = chosen.rfind(_ANSWER_SAYS) + len(_ANSWER_SAYS)
+    head = chosen[:end]
+    *parts, rest = head.split(_ANSWER_SAYS)
+    said = [text for part in parts for text in part.partition(_HUMAN_SAYS)[::2]]
+    # After a backslash, only decoding tells where a line ends.
+    if rest or said[0] != b'"' or not rejected.startswith(head) or b"\\" in [text[-1:] for text in said]:
         return None
-    start, *said = _MARK.split(chosen[:end])
-    texts = [start, *said[1::2]]
-    # After a backslash, only decoding tells where a line ends; after a name comes a space or a line end.
-    if start != b'"' or any(text.endswith(b"\\") for text in texts[1:]):
-        return None
-    spoken = [*texts[1:-1], chosen[end:-1], rejected[end:-1]]
-    if not all(text[:1] == b" " for text in spoken):
-        return None
-    return tuple([_NAMES[name] for name in said[:-2:2]]), [b'"%b"' % text[1:] for text in spoken]
+    return _talk_of(len(parts)), [*said[1:], chosen[end:-1], rejected[end:-1]]
+
+
+@lru_cache(64)
+def _talk_of(turns: int) -> Roles:
+    """The roles of a conversation in which the user speaks so often, before the answer."""
+    return ("user", "assistant") * (turns - 1) + ("user",)
 
 
 _BLANKS = rb"(?:00[0-9aA]|1680|20(?:0|2[89fF]|5[fF])|3000)"  # beginnings of the code points of white space, and more
@@ -441,7 +480,7 @@ _OTHER_SPACE = re.compile(
 ).search
 """Finds what is, or may be, white space other than a blank: line ends and rare spaces are for the exact way."""
 
-_NEAR = 64
+_NEAR = 128
 
 
 def _two_texts(record: _TwoTexts) -> Taken | None:
@@ -449,9 +488,14 @@ def _two_texts(record: _TwoTexts) -> Taken | None:
     chosen, rejected = bytes(record.chosen), bytes(record.rejected)
     end = _parting(chosen, rejected)
     cut = chosen.rfind(b" ", 0, end)
-    if cut < 0 or _OTHER_SPACE(chosen, cut, end) or _may_go_on(chosen, rejected, end):
+    if cut < 0 or chosen[:1] != b'"':
         return None
-    return _USER, (chosen[:cut] + b'"', b'"' + chosen[cut:], b'"' + rejected[cut:])
+    word = chosen[cut + 1 : end]
+    if word and not word.isalnum() and _OTHER_SPACE(chosen, cut, end):
+        return None
+    if (b"\\" in chosen[cut : end + 2] or b"\\" in rejected[end : end + 2]) and _may_go_on(chosen, rejected, end):
+        return None
+    return _USER, (chosen[1:cut], chosen[cut:-1], rejected[cut:-1])
 
 
 def _parting(one: bytes, other: bytes) -> int:
@@ -470,25 +514,27 @@ def _parting(one: bytes, other: bytes) -> int:
 
 _SIDES = Lane(_Sides, _each(_sides))
 _TEXTS = Lane(_Texts, _fields(_USER, "prompt", "chosen", "rejected"))
-_LISTS = Lane(_Lists, _each(_lists))
+_LISTS = Lane(_Lists, _answered("prompt", "chosen", "rejected"))
+_SCORED_LISTS = Lane(_ScoredLists, _each(_scored_lists))
 
 LANES: dict[str, tuple[Lane, ...]] = {
     "prompt-chosen-rejected": (
         _TEXTS,
         _LISTS,
+        _SCORED_LISTS,
         _SIDES,
         Lane(_SystemTexts, _fields(_SYSTEM_USER, "system", "prompt", "chosen", "rejected")),
     ),
-    "chosen-rejected": (_SIDES, Lane(_TwoTexts, _each(_two_texts))),
+    "chosen-rejected": (_SIDES, Lane(_TwoTexts, _each(_two_texts), bare=True)),
     "chosen-rejected-messages": (Lane(_TwoLists, _each(_two_lists)),),
-    "ultrafeedback": (_SIDES, _TEXTS, _LISTS),
-    "distilabel": (_SIDES, _TEXTS, _LISTS),
-    "hh-rlhf": (Lane(_Transcripts, _each(_transcripts)),),
+    "ultrafeedback": (_SIDES, _TEXTS, _LISTS, _SCORED_LISTS),
+    "distilabel": (_SIDES, _TEXTS, _LISTS, _SCORED_LISTS),
+    "hh-rlhf": (Lane(_Transcripts, _each(_transcripts), bare=True),),
     "orca-pairs": (Lane(_Orca, _each(_orca)),),
-    "sharegpt-ranking": (Lane(_Ranked, _each(_ranked)),),
+    "sharegpt-ranking": (Lane(_Ranked, _asked("conversations", "chosen.content", "rejected.content")),),
     "alpaca-ranking": (Lane(_AlpacaRanked, _each(_alpaca_ranked)),),
-    "openai-preference": (Lane(_Preferred, _each(_preferred)),),
-    "when2call": (Lane(_Responses, _each(_responses)),),
+    "openai-preference": (Lane(_Preferred, _answered("input.messages", "preferred_output", "non_preferred_output")),),
+    "when2call": (Lane(_Responses, _asked("messages", "chosen.content", "rejected.content")),),
     "rejected-response": (Lane(_RejectedText, _each(_rejected_text)),),
     "rejected-message": (Lane(_RejectedMessage, _each(_rejected_message)),),
     "rejected-messages": (Lane(_RejectedMessages, _each(_rejected_messages)),),
@@ -530,15 +576,17 @@ class _Frames(dict[Roles, "list[Text]"]):
     The end of the record before is part of the first piece.
     """
 
-    def __init__(self, *, pair: bool) -> None:
+    def __init__(self, *, pair: bool, bare: bool) -> None:
         super().__init__()
-        self._opening, *between, self.end = _PAIR if pair else _ANSWER
+        self._opening, *between, end = _PAIR if pair else _ANSWER
         self._between: Sequence[bytes] = between
+        self._quote = b'"' if bare else b""
+        self.end = self._quote + end
 
     def __missing__(self, roles: Roles) -> list[Text]:
         if len(self) >= _FRAMES:
             self.clear()
-        frame = self[roles] = [part for piece in self._pieces(roles) for part in (piece, b"")]
+        frame = self[roles] = [part for piece in self._pieces(roles) for part in (piece + self._quote, b"")]
         return frame
 
     def _pieces(self, roles: Roles) -> list[bytes]:
@@ -550,8 +598,8 @@ class _Frames(dict[Roles, "list[Text]"]):
         first, *others = [_TURNS[turn] for turn in talk]
         first = b'"messages":[' + first
         head = [_HEAD + b'"system":[{"text":', b"}]," + first] if system else [_HEAD + first]
-        head[0] = self.end + head[0]
-        return [*head, *(_NEXT + other for other in others), _NEXT + self._opening, *self._between]
+        pieces = [*head, *(_NEXT + other for other in others), _NEXT + self._opening, *self._between]
+        return [self.end + pieces[0], *(self._quote + piece for piece in pieces[1:])]
 
     def around(self, taken: list[Taken | None]) -> bytes:
         """The lines of those records that are there, each with its newline."""
@@ -608,15 +656,16 @@ class _Way:
     def __init__(self, lane: Lane, *, pair: bool) -> None:
         self._decode: Callable[[Row], Any] = msgspec.json.Decoder(lane.shape).decode
         self._read = lane.read
-        self._frames = _Frames(pair=pair)
+        self._frames = _Frames(pair=pair, bare=lane.bare)
         self._is_pair = lane.pairs and pair
         self._is_side = lane.pairs and not pair
+        self._quoted: Callable[[Text], bytes] = b'"%b"'.__mod__ if lane.bare else bytes
 
     def convert(self, rows: list[Row]) -> tuple[list[Taken | None], bytes]:
         """The rows taken apart, None for each that needs the exact way; and the lines of the others."""
         taken = _taken(self._decode, self._read, rows)
         if self._is_side:
-            taken = [_one_side(each) if each else None for each in taken]
+            taken = [_one_side(each, self._quoted) if each else None for each in taken]
         if not all(map(self._frames.__getitem__, map(_ROLES, filter(None, taken)))):
             taken = [each if each and self._frames[each[0]] else None for each in taken]
         text = self._frames.around(taken)
@@ -631,7 +680,7 @@ class _Way:
             return self._suspects_one_by_one(taken)
         found = _find(text)
         spots = _harmful(text, found)
-        suspects = self._records_at(spots, taken) if spots else set[int]()
+        suspects = self._records_at(spots, taken, text) if spots else set[int]()
         if self._is_pair:
             has_low = any(text.startswith(b"\\u00", start) for start in found)
             suspects.update(_twins(taken, _sameness(text, has_low=has_low)))
@@ -643,9 +692,12 @@ class _Way:
             return {made[0][0]}
         return {at for at, alone in made if self._suspects([*alone], self._frames.around([*alone]))}
 
-    def _records_at(self, spots: list[int], taken: list[Taken | None]) -> set[int]:
-        ends = list(accumulate(len(self._frames.around([each])) for each in taken))
-        return {bisect_right(ends, spot) for spot in spots}
+    def _records_at(self, spots: list[int], taken: list[Taken | None], text: bytes) -> set[int]:
+        """Which records stand at these places of their lines."""
+        made = [at for at, each in enumerate(taken) if each]
+        if text.count(b"\n") != len(made):  # a record that is spread over lines
+            return self._suspects_one_by_one(taken)
+        return {made[text.count(b"\n", 0, spot)] for spot in spots}
 
 
 def _taken(
@@ -669,10 +721,10 @@ def _decoded(decode: Callable[[Row], Any], row: Row) -> Any:
 _NOT_PLAIN = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
-def _one_side(taken: Taken) -> Taken | None:
+def _one_side(taken: Taken, quoted: Callable[[Text], bytes]) -> Taken | None:
     """A pair without the answer that is not preferred, which still has to be one."""
     roles, said = taken
-    return (roles, said[:-1]) if _says(bytes(said[-1])) else None
+    return (roles, said[:-1]) if _says(quoted(said[-1])) else None
 
 
 # --- what a text must not have in it --------------------------------------------------------------------------------
@@ -685,13 +737,24 @@ _says = re.compile(_SAID).match
 
 _BEGIN = b'{"text":'
 _MARKS = [word[1:-1].encode() for word in RESERVED_WORDS if word.startswith("<")]
+_WIDE = (b'"', b"\xc2", b"\xe1", b"\xe2", b"\xe3")
+_MAYBE_BLANK = [
+    *_WIDE,
+    *(b" " + start for start in (b" ", b"\\", *_WIDE)),
+    *(b"\\" + start for start in (b"n", b"r", b"t", b"f", b"u0", b"u1", b"u2", b"u3")),
+]
+"""How a text begins that may have no character other than white space."""
+
 _SUSPICIONS = [
     *(word.encode() for word in RESERVED_WORDS),
     *(b"<%b\\u003%b" % (mark, last) for mark in _MARKS for last in (b"e", b"E")),
     *(b"\\u00%d" % digit for digit in range(8)),  # an escaped letter may be one of a reserved word
-    *(_BEGIN + b'"' + start for start in (b'"', b" ", b"\\", b"\xc2", b"\xe1", b"\xe2", b"\xe3")),  # may be blank
+    *(_BEGIN + b'"' + start for start in _MAYBE_BLANK),
     *(_BEGIN + bytes([start]) for start in b"[{ntf-0123456789"),  # no text at all
+    b"\\nHuman:",  # a turn that is still inside a text; the line end before it may belong to another suspicion
 ]
+"""At most 64: with one more, the search for all at once is ten times as slow."""
+
 _find = finder(_SUSPICIONS)
 
 _HARMLESS = re.compile(
@@ -727,14 +790,16 @@ def _twins(taken: list[Taken | None], same: Callable[[Any, Any], bool]) -> list[
 
 
 def _differ_in_capitals(good: Text, bad: Text) -> bool:
-    one, other = bytes(good), bytes(bad)
-    return len(one) == len(other) and one.lower() == other.lower()
+    return len(good) == len(bad) and bytes(good).lower() == bytes(bad).lower()
 
 
 def _may_be_same(good: Text, bad: Text) -> bool:
     """Whether two texts are the same, or part at a character that can be written in several ways."""
     one, other = bytes(good), bytes(bad)
-    return one == other or _may_go_on(one, other, _parting(one, other))
+    if one == other or not one or not other:
+        return True
+    start, begun = one[:_NEAR], other[:_NEAR]
+    return _may_go_on(one, other, _parting(start, begun) if start != begun else _parting(one, other))
 
 
 def _may_go_on(one: bytes, other: bytes, at: int) -> bool:
@@ -742,6 +807,9 @@ def _may_go_on(one: bytes, other: bytes, at: int) -> bool:
     escape = one.rfind(b"\\u", max(0, at - 5), at)
     if escape >= 0:
         return one[escape : escape + 6].lower() == other[escape : escape + 6].lower()
+    for escaped, plain in ((one, other), (other, one)):
+        if escaped[at : at + 2] == b"\\u" and b"\\" not in plain[at - 1 : at + 1] and plain[at : at + 1].isascii():
+            return escaped[at + 2 : at + 6].lower() == b"00" + plain[at : at + 1].hex().encode()
     near = (one[at - 1 : at + 2], other[at - 1 : at + 2])
     return any(form in each for each in near for form in (b"\\u", b"\\/"))
 
