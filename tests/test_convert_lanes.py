@@ -4,8 +4,8 @@ import pytest
 from convert_support import chat, chats, pair, preferences
 from test_convert_layouts import BAD, CHATS, GOOD, PAIRS, USER
 
-from nova_dpo_sdk.datasets._convert import convert_preferences
-from nova_dpo_sdk.datasets._lanes import LANES, FastLane, _find, _harmful, _is_utf8
+from nova_dpo_sdk.datasets._convert import convert_chats, convert_preferences
+from nova_dpo_sdk.datasets._lanes import _SUSPICIONS, LANES, FastLane, _find, _harmful, _is_utf8
 from nova_dpo_sdk.datasets._layouts import BY_NAME
 from nova_dpo_sdk.datasets._rules import RESERVED_WORDS
 from nova_dpo_sdk.datasets._sources import Block
@@ -154,3 +154,35 @@ def test_an_instruction_that_is_no_text_is_not_joined_with_its_input(tmp_path, i
     odd = {"instruction": instruction, "input": "Paris.", "output": "Hello"}
     _, written = chats(tmp_path, CHATS["alpaca"], odd, layout="alpaca")  # reads what was written, on every way
     assert written[0] == chats(tmp_path, CHATS["alpaca"], layout="alpaca")[1][0]
+
+
+def test_the_search_for_all_suspicions_stays_fast():
+    assert len(_SUSPICIONS) <= 64  # one more, and it takes ten times as long
+
+
+@pytest.mark.parametrize("convert", [convert_preferences, convert_chats])
+def test_bytes_that_are_no_utf8_are_seen_in_fields_that_nobody_reads(tmp_path, convert):
+    good = b'{"prompt":"a","chosen":"b","rejected":"c","source":"d"}'
+    (tmp_path / "made.jsonl").write_bytes(b"\n".join([good, good.replace(b'"d"', b'"\xff"'), good]))
+    result = convert(tmp_path / "made.jsonl", tmp_path / "nova.jsonl")
+    assert (result.written, result.dropped) == (2, {"not-utf8": 1})
+
+
+def test_texts_that_are_equal_are_no_chat_either(tmp_path):
+    result, made = chats(
+        tmp_path, {"chosen": "a b", "rejected": "a b"}, {"chosen": "a b", "rejected": "a c"}, layout="chosen-rejected"
+    )
+    assert (result.dropped, len(made)) == ({"equal-pair": 1}, 1)
+
+
+@pytest.mark.parametrize("text", ["\n\nHuman: ", "\n\nHuman: again", " and\n\nHuman: again"])
+def test_a_turn_after_the_answer_is_no_part_of_it(tmp_path, text):
+    asked = "\n\nHuman: a\n\nAssistant:"
+    result, made = chats(
+        tmp_path,
+        {"chosen": f"{asked} b{text}", "rejected": f"{asked} c"},
+        {"chosen": f"{asked} b", "rejected": f"{asked} c"},
+        layout="hh-rlhf",
+    )
+    assert len(made) == 2 - sum(result.dropped.values())
+    assert all("Human" not in json.dumps(each) for each in made)

@@ -488,7 +488,7 @@ def _two_texts(record: _TwoTexts) -> Taken | None:
     chosen, rejected = bytes(record.chosen), bytes(record.rejected)
     end = _parting(chosen, rejected)
     cut = chosen.rfind(b" ", 0, end)
-    if cut < 0 or chosen[:1] != b'"':
+    if cut < 0 or chosen[:1] != b'"' or chosen == rejected:
         return None
     word = chosen[cut + 1 : end]
     if word and not word.isalnum() and _OTHER_SPACE(chosen, cut, end):
@@ -664,6 +664,8 @@ class _Way:
     def convert(self, rows: list[Row]) -> tuple[list[Taken | None], bytes]:
         """The rows taken apart, None for each that needs the exact way; and the lines of the others."""
         taken = _taken(self._decode, self._read, rows)
+        if not _is_utf8(b"".join(rows)):  # fields that are skipped count as well
+            taken = [each if _is_utf8(bytes(row)) else None for each, row in zip(taken, rows, strict=True)]
         if self._is_side:
             taken = [_one_side(each, self._quoted) if each else None for each in taken]
         if not all(map(self._frames.__getitem__, map(_ROLES, filter(None, taken)))):
@@ -676,7 +678,7 @@ class _Way:
 
     def _suspects(self, taken: list[Taken | None], text: bytes) -> set[int]:
         """Which records the exact way has to look at, because of something in their texts."""
-        if len(text) >= LIMITS["line-bytes"].value or not _is_utf8(text):
+        if len(text) >= LIMITS["line-bytes"].value:
             return self._suspects_one_by_one(taken)
         found = _find(text)
         spots = _harmful(text, found)
