@@ -29,8 +29,8 @@ PLAIN = (
 @pytest.mark.parametrize("layout", LANES)
 def test_plain_records_take_the_fast_lane(layout):
     kind = BY_NAME[layout].kind
-    lines, text = made(layout, kind, PLAIN[layout], PLAIN[layout])
-    assert lines == []
+    [(first, count, text)] = made(layout, kind, PLAIN[layout], PLAIN[layout])
+    assert (first, count) == (0, 2)
     one, two, end = text.split(b"\n")
     assert one == two
     assert end == b""
@@ -53,15 +53,15 @@ def test_what_needs_care_is_left_to_the_exact_way():
         b'{"prompt":"\\u0055ser:","chosen":"A","rejected":"B"}',
         *(good | {"rejected": f"x {word} y"} for word in RESERVED_WORDS),
     ]
-    lines, text = made("prompt-chosen-rejected", "preference", good, *bad, good)
-    assert text == b""
-    assert [at for at, line in enumerate(lines) if line is not None] == [0, len(bad) + 1]
+    start, middle, end = made("prompt-chosen-rejected", "preference", good, *bad, good)
+    assert (start.first, start.rows, start.text) == (0, 1, end.text)
+    assert (middle.first, middle.rows, middle.text) == (1, len(bad), b"")
+    assert (end.first, end.rows, end.text.count(b"\n")) == (len(bad) + 1, 1, 1)
 
 
 def test_escaped_characters_stay_as_they_are():
     record = b'{"prompt":"\\u00e9\\/\\ud83d\\ude00\\u003c","chosen":"A","rejected":"B"}'
-    lines, text = made("prompt-chosen-rejected", "preference", record)
-    assert lines == []
+    [(_, _, text)] = made("prompt-chosen-rejected", "preference", record)
     assert b'"text":"\\u00e9\\/\\ud83d\\ude00\\u003c"' in text
 
 

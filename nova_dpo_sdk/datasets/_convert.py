@@ -237,7 +237,8 @@ def _convert(
     work = _Work(layout, kind, options, FastLane(layout.name, kind))
     with _replacing(target) as file:
         for block in opened.blocks():
-            file.write(work.convert(block))
+            for piece in work.convert(block):
+                file.write(piece)
         work.refuse_nothing(opened)
     return work.result(target)
 
@@ -256,24 +257,19 @@ class _Work:
     mended: Counter[str] = field(default_factory=Counter[str])
     details: list[ConversionDetail] = field(default_factory=list[ConversionDetail])
 
-    def convert(self, block: Block) -> bytes:
-        lines, text = self.lane.convert(block)
-        if text:
-            self.read += len(block.rows)
-            self.written += len(block.rows)
-            return text
-        kept = self._exactly(block, lines)
-        self.written += len(kept)
-        return b"\n".join([*kept, b""])
-
-    def _exactly(self, block: Block, lines: list[bytes | None]) -> list[bytes]:
-        """The lines that the fast lane made, and those of the rows that it left, without the dropped ones."""
-        for at, row in enumerate(block.rows):
-            if lines[at] is not None:
-                self.read += 1
-            elif not is_blank(row):
-                lines[at] = self.line(block.first + at, row)
-        return [line for line in lines if line is not None]
+    def convert(self, block: Block) -> Iterator[bytes]:
+        """The Nova lines of a block, in pieces."""
+        for first, count, text in self.lane.convert(block):
+            if text:
+                self.read += count
+                self.written += count
+                yield text
+                continue
+            for at in range(first, first + count):
+                row = block.rows[at]
+                if not is_blank(row) and (line := self.line(block.first + at, row)) is not None:
+                    self.written += 1
+                    yield line + b"\n"
 
     def line(self, number: int, row: Row) -> bytes | None:
         """The Nova line of one row, or None when it is dropped."""

@@ -8,10 +8,11 @@ character which the source escapes (`\u00e9`) stays escaped: the JSON is the sam
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from collections.abc import Callable  # noqa: TC003 - NamedTuple fields
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, groupby
 from operator import attrgetter, eq, itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
@@ -21,6 +22,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from nova_dpo_sdk.datasets._mend import ROLES
 from nova_dpo_sdk.datasets._rules import LIMITS, RESERVED_WORDS, SCHEMA_VERSION
 from nova_dpo_sdk.datasets._search import finder
+from nova_dpo_sdk.datasets._sources import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -616,6 +618,20 @@ _ROLES: Callable[[Taken], Roles] = itemgetter(0)
 _SPOKEN: Callable[[Taken], Sequence[Text]] = itemgetter(1)
 
 
+class Piece(NamedTuple):
+    """Rows in a row that were converted, or were not.
+
+    Attributes:
+        first: Where the first of them stands in its block.
+        rows: How many there are.
+        text: Their Nova lines, each with its newline; empty for rows that need the exact way.
+    """
+
+    first: int
+    rows: int
+    text: bytes
+
+
 class FastLane:
     """Converts what it can of a block; leaves the rest.
 
@@ -628,19 +644,11 @@ class FastLane:
         self._ways = [_Way(lane, pair=kind == "preference") for lane in LANES.get(layout, ())]
         self._way: _Way | None = None
 
-    def convert(self, block: Block) -> tuple[list[bytes | None], bytes]:
-        """The Nova line of each row, None for a row that needs the exact way; or all of them as one text.
-
-        The text, with a newline after each line, is empty when a row needs the exact way; else the list is.
-        """
-        way = self._chosen(block.rows) if block.is_text else None
-        if way is None:
-            return [None] * len(block.rows), b""
-        taken, text = way.convert(block.rows)
-        if all(taken):
-            return [], text
-        made = iter(text.split(b"\n"))
-        return [next(made) if each else None for each in taken], b""
+    def convert(self, block: Block) -> list[Piece]:
+        """The block in pieces, in the order of its rows."""
+        rows = block.rows if block.is_text else [_as_json(row) for row in block.rows]
+        way = self._chosen(rows)
+        return way.pieces(rows) if way else [Piece(0, len(rows), b"")]
 
     def _chosen(self, rows: list[Row]) -> _Way | None:
         """The way that fits the first rows that any way fits."""
@@ -661,8 +669,20 @@ class _Way:
         self._is_side = lane.pairs and not pair
         self._quoted: Callable[[Text], bytes] = b'"%b"'.__mod__ if lane.bare else bytes
 
+    def pieces(self, rows: list[Row]) -> list[Piece]:
+        """The lines of the rows, and where the exact way has to make them."""
+        taken, text = self.convert(rows)
+        if text:
+            return [Piece(0, len(rows), text)]
+        made, first = list[Piece](), 0
+        for is_plain, group in groupby(taken, bool):
+            run = list(group)
+            made.append(Piece(first, len(run), self._frames.around(run) if is_plain else b""))
+            first += len(run)
+        return made
+
     def convert(self, rows: list[Row]) -> tuple[list[Taken | None], bytes]:
-        """The rows taken apart, None for each that needs the exact way; and the lines of the others."""
+        """The rows taken apart, None for each that needs the exact way; and their lines if none of them does."""
         taken = _taken(self._decode, self._read, rows)
         if not _is_utf8(b"".join(rows)):  # fields that are skipped count as well
             taken = [each if _is_utf8(bytes(row)) else None for each, row in zip(taken, rows, strict=True)]
@@ -673,8 +693,7 @@ class _Way:
         text = self._frames.around(taken)
         if suspects := self._suspects(taken, text):
             taken = [None if at in suspects else each for at, each in enumerate(taken)]
-            text = self._frames.around(taken)
-        return taken, text
+        return taken, text if all(taken) else b""
 
     def _suspects(self, taken: list[Taken | None], text: bytes) -> set[int]:
         """Which records the exact way has to look at, because of something in their texts."""
@@ -700,6 +719,14 @@ class _Way:
         if text.count(b"\n") != len(made):  # a record that is spread over lines
             return self._suspects_one_by_one(taken)
         return {made[text.count(b"\n", 0, spot)] for spot in spots}
+
+
+def _as_json(row: Any) -> bytes:
+    """A mapping as JSON; nothing if that is not all of it, or if it is not certain that it is."""
+    try:
+        return json.dumps(row, ensure_ascii=False, default=plain).encode()
+    except (TypeError, ValueError, RecursionError):
+        return b""
 
 
 def _taken(
@@ -809,9 +836,9 @@ def _may_go_on(one: bytes, other: bytes, at: int) -> bool:
     escape = one.rfind(b"\\u", max(0, at - 5), at)
     if escape >= 0:
         return one[escape : escape + 6].lower() == other[escape : escape + 6].lower()
-    for escaped, plain in ((one, other), (other, one)):
-        if escaped[at : at + 2] == b"\\u" and b"\\" not in plain[at - 1 : at + 1] and plain[at : at + 1].isascii():
-            return escaped[at + 2 : at + 6].lower() == b"00" + plain[at : at + 1].hex().encode()
+    for escaped, bare in ((one, other), (other, one)):
+        if escaped[at : at + 2] == b"\\u" and b"\\" not in bare[at - 1 : at + 1] and bare[at : at + 1].isascii():
+            return escaped[at + 2 : at + 6].lower() == b"00" + bare[at : at + 1].hex().encode()
     near = (one[at - 1 : at + 2], other[at - 1 : at + 2])
     return any(form in each for each in near for form in (b"\\u", b"\\/"))
 

@@ -53,7 +53,7 @@ def detect(records: Sequence[Record]) -> Layout | None:
 
 
 def _has(record: Record, *keys: str) -> bool:
-    return all(record.get(key) is not None for key in keys)
+    return None not in map(record.get, keys)
 
 
 def _needed(record: Record, key: str) -> Any:
@@ -92,10 +92,15 @@ def _message(value: Any) -> Message:
     fields = value
     if fields.get("tool_calls") or fields.get("function_call"):
         raise Drop("tool-turn", "a message has tool_calls")
-    role = next((fields[key] for key in ("role", "from") if _has(fields, key)), None)
+    role = _either(fields, "role", "from")
     if not isinstance(role, str):
         raise Drop("missing-field", "a message has no role")
-    return role, next((fields[key] for key in ("content", "value") if _has(fields, key)), None)
+    return role, _either(fields, "content", "value")
+
+
+def _either(record: Record, one: str, other: str) -> Any:
+    value = record.get(one)
+    return record.get(other) if value is None else value
 
 
 def _messages(value: Any, alone: str = "user") -> list[Message]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from nova_dpo_sdk.datasets._exact import reserved_words
 from nova_dpo_sdk.datasets._rules import LIMITS, RESERVED_WORDS, SCHEMA_VERSION
+from nova_dpo_sdk.datasets._search import finder
 from nova_dpo_sdk.datasets._sources import is_list, is_record
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ MENDS: Mapping[str, str] = {
 }
 """What was changed about a record that was kept: one sentence for each rule."""
 
-_RESERVED = re.compile("|".join(map(re.escape, RESERVED_WORDS)).encode())
+_reserved = finder([word.encode() for word in RESERVED_WORDS])
 _SPEAKER = "|".join(re.escape(word) for word in RESERVED_WORDS if word.endswith(":"))
 _PREFIX = re.compile(rf"^([ \t]*(?:\d+\.[ \t]*)?)(?:(?:{_SPEAKER})[ \t]*)+", re.MULTILINE)
 
@@ -332,7 +333,7 @@ def refuse_line(line: bytes, record: Mapping[str, Any]) -> None:
     """
     if len(line) >= LIMITS["line-bytes"].value:
         raise Drop("line-too-long", f"{len(line):,} bytes")
-    if not _RESERVED.search(line):
+    if not _reserved(line):
         return
     for text in _texts_of(record):
         words, _ = reserved_words(text)

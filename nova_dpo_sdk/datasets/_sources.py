@@ -50,15 +50,12 @@ class Block:
     Attributes:
         first: The number of the first row.
         rows: The rows; an empty one was a blank line.
+        is_text: Whether all of them are JSON text still.
     """
 
     first: int
     rows: list[Row]
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the rows are still JSON text."""
-        return isinstance(self.rows[0], bytes | msgspec.Raw)
+    is_text: bool = True
 
 
 @dataclass(frozen=True)
@@ -351,7 +348,7 @@ def _as_array(text: bytes) -> list[Row] | None:
 def _batches(rows: Iterator[Any]) -> Iterator[Block]:
     first = 1
     while batch := list(islice(rows, ROWS)):
-        yield Block(first, batch)
+        yield Block(first, batch, is_text=False)
         first += len(batch)
 
 
