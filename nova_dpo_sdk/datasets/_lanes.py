@@ -715,10 +715,14 @@ class _Way:
 
     def _records_at(self, spots: list[int], taken: list[Taken | None], text: bytes) -> set[int]:
         """Which records stand at these places of their lines."""
-        made = [at for at, each in enumerate(taken) if each]
-        if text.count(b"\n") != len(made):  # a record that is spread over lines
+        if any(text.startswith(_NO_TEXT, spot) for spot in spots):  # it may be spread over lines
             return self._suspects_one_by_one(taken)
-        return {made[text.count(b"\n", 0, spot)] for spot in spots}
+        made = [at for at, each in enumerate(taken) if each]
+        found, line, seen = set[int](), 0, 0
+        for spot in spots:
+            line, seen = line + text.count(b"\n", seen, spot), spot
+            found.add(made[line])
+        return found
 
 
 def _as_json(row: Any) -> bytes:
@@ -765,6 +769,7 @@ _says = re.compile(_SAID).match
 """Whether JSON text is a string that is surely not blank: some character of it is no white space."""
 
 _BEGIN = b'{"text":'
+_NO_TEXT = (_BEGIN + b"[", _BEGIN + b"{")
 _MARKS = [word[1:-1].encode() for word in RESERVED_WORDS if word.startswith("<")]
 _WIDE = (b'"', b"\xc2", b"\xe1", b"\xe2", b"\xe3")
 _MAYBE_BLANK = [
