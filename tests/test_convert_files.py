@@ -1,3 +1,4 @@
+import json
 import os
 import resource
 import signal
@@ -7,8 +8,9 @@ import sys
 import textwrap
 
 import pytest
-from convert_support import pair, read_lines, write_lines
+from convert_support import chat, pair, read_lines, write_lines
 
+from nova_dpo_sdk.datasets import PreferenceDataset
 from nova_dpo_sdk.datasets._convert import Conversion, convert_chats, convert_preferences
 from nova_dpo_sdk.datasets._sources import open_source
 from nova_dpo_sdk.errors import DatasetError
@@ -118,18 +120,65 @@ def test_a_killed_process_leaves_nothing_under_the_name(tmp_path):
     assert not (tmp_path / "made.jsonl").exists()
 
 
-def test_nova_records_are_copied_byte_for_byte(tmp_path):
-    line = b'{ "messages" : [ {"role":"user","content":[{"text":"\\u00e9"}]},{"role":"assistant","candidates":[]}]}'
+QUESTION = '{"role":"user","content":[{"text":"\\u00e9"}]}'
+SIDES = (
+    '{"content":[{"text":"A"}],"preferenceLabel":"preferred"}',
+    '{"content":[{"text":"B"}],"preferenceLabel":"non-preferred"}',
+)
+
+
+def own(*sides):
+    return '{ "messages" : [ ' + QUESTION + ',{"role":"assistant","candidates":[' + ",".join(sides) + "]}]}"
+
+
+def test_good_nova_records_are_copied_byte_for_byte(tmp_path):
+    line = own(*SIDES).encode()
     (tmp_path / "source.jsonl").write_bytes(line + b"\r\n\n" + line)
     result = convert_preferences(tmp_path / "source.jsonl", tmp_path / "made.jsonl")
     assert result.layout == "nova-preference"
     assert (tmp_path / "made.jsonl").read_bytes() == line + b"\n" + line + b"\n"
 
 
+def test_bad_nova_records_are_dropped_and_counted(tmp_path):
+    lines = [own(*SIDES), own(), own(SIDES[0], SIDES[0]), "{", own(*SIDES).replace('"A"', '"User: A"')]
+    (tmp_path / "source.jsonl").write_text("\n".join(lines))
+    result = convert_preferences(tmp_path / "source.jsonl", tmp_path / "made.jsonl")
+    assert (result.read, result.written, result.dropped) == (5, 1, {"bad-record": 3, "broken-json": 1})
+    assert PreferenceDataset.from_jsonl(tmp_path / "made.jsonl").report().bad == 0
+    assert "reserved-word at $.messages[1].candidates[0].content[0].text" in result.details[-1].message
+
+
+def test_whatever_is_dropped_of_nova_records_is_what_a_cleaning_rejects(tmp_path):
+    lines = [own(*SIDES), own(), '{"messages":[]}', own(*SIDES).replace("user", "narrator"), own(*SIDES[::-1])]
+    (tmp_path / "source.jsonl").write_text("\n".join(lines))
+    result = convert_preferences(tmp_path / "source.jsonl", tmp_path / "made.jsonl")
+    PreferenceDataset.from_jsonl(tmp_path / "source.jsonl").write_clean(tmp_path / "clean.jsonl")
+    assert result.written == 2
+    assert (tmp_path / "made.jsonl").read_bytes() == (tmp_path / "clean.jsonl").read_bytes()
+
+
+def test_reserved_words_are_removed_from_nova_records_where_that_is_asked_for(tmp_path):
+    line = own(*SIDES).replace('"A"', '"User: A"').replace('"\\u00e9"', '"Bot: \\u00e9"')
+    (tmp_path / "source.jsonl").write_text(own(*SIDES) + "\n" + line)
+    result = convert_preferences(tmp_path / "source.jsonl", tmp_path / "made.jsonl", clean_reserved=True)
+    assert (result.written, result.mended) == (2, {"reserved-prefix": 1})
+    one, two = (tmp_path / "made.jsonl").read_bytes().splitlines()
+    assert one == own(*SIDES).encode()
+    assert json.loads(two) == json.loads(own(*SIDES))
+
+
+def test_a_chat_for_nova_2_is_kept(tmp_path):
+    answer = {"role": "assistant", "content": [{"reasoningContent": {"reasoningText": {"text": "hm"}}}, {"text": "A"}]}
+    record = {"messages": [{"role": "user", "content": [{"text": "Q"}]}, answer]}
+    result = convert_chats([record], tmp_path / "made.jsonl", "nova-chat")
+    assert (result.written, read_lines(tmp_path / "made.jsonl")) == (1, [record])
+
+
 def test_an_array_of_nova_records_becomes_lines(tmp_path):
-    (tmp_path / "source.json").write_text('[\n{"messages": [{"role": "user",\n "content": [{"text": "Q"}]}]}]')
+    record = {"messages": [*chat("Q", "A")["messages"]]}
+    (tmp_path / "source.json").write_text(json.dumps([record], indent=1))
     convert_chats(tmp_path / "source.json", tmp_path / "made.jsonl")
-    assert read_lines(tmp_path / "made.jsonl") == [{"messages": [{"role": "user", "content": [{"text": "Q"}]}]}]
+    assert read_lines(tmp_path / "made.jsonl") == [record]
 
 
 def test_a_conversion_says_what_was_done(tmp_path):

@@ -137,11 +137,12 @@ def test_details_stand_in_the_order_of_the_source(tmp_path):
     assert [detail.record for detail in result.details] == [1, 3, 4]
 
 
-def test_nova_records_are_not_judged_but_copied(tmp_path):
-    odd = pair("Q", "A", "A") | {"extra": 1}
-    result, written = preferences(tmp_path, pair("Q", "A", "B"), odd)
-    assert written == [pair("Q", "A", "B"), odd]
-    assert result.dropped == result.mended == {}
+def test_nova_records_are_held_against_every_rule_of_their_layout(tmp_path):
+    odd, equal = pair("Q", "A", "B") | {"extra": 1}, pair("Q", "A", "A")
+    result, written = preferences(tmp_path, pair("Q", "A", "B"), odd, equal)
+    assert written == [each for each in (pair("Q", "A", "B"), odd) if each in written]
+    assert result.read == len(written) + sum(result.dropped.values())
+    assert equal not in written
 
 
 def test_nulls_that_a_table_adds_to_nova_records_are_left_out(tmp_path):

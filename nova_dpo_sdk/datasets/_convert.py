@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import secrets
 from collections import Counter
 from collections.abc import Mapping  # noqa: TC003 - dataclass fields
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
-
-import msgspec
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from nova_dpo_sdk.datasets._files import open_private, publish, refuse_same
 from nova_dpo_sdk.datasets._lanes import FastLane
@@ -26,10 +23,11 @@ from nova_dpo_sdk.datasets._mend import (
     Notes,
     Pair,
     chat_record,
+    encoded,
     preference_record,
     refuse_line,
 )
-from nova_dpo_sdk.datasets._rules import SCHEMA_VERSION
+from nova_dpo_sdk.datasets._own import own_line
 from nova_dpo_sdk.datasets._sources import (
     Block,
     Row,
@@ -37,7 +35,6 @@ from nova_dpo_sdk.datasets._sources import (
     SourceLike,
     decode,
     is_blank,
-    is_list,
     is_record,
     open_source,
 )
@@ -318,18 +315,15 @@ class _Work:
 # --- one record -------------------------------------------------------------------------------------------------
 
 
-_ENCODER = msgspec.json.Encoder()
-
-
 def _line(layout: Layout, kind: str, row: Row, notes: Notes) -> bytes:
     try:
         if layout.read is None:
-            return _nova_line(layout, kind, row, notes)
+            return own_line(kind, row, _object(row), notes, preferred=layout.kind != kind)
         source = layout.read(_object(row), notes)
         made = preference_record(cast("Pair", source), notes) if kind == "preference" else chat_record(source, notes)
         if notes.images:
             place_local(made, notes)
-        line = _encoded(made)
+        line = encoded(made)
     except RecursionError:
         raise Drop("nested-too-deep") from None
     refuse_line(line, made)
@@ -346,61 +340,6 @@ def _object(row: Row) -> Record:
     if not is_record(record):
         raise Drop("not-an-object", f"it is a {type(record).__name__}")
     return record
-
-
-def _encoded(record: Record) -> bytes:
-    try:
-        return _ENCODER.encode(record)
-    except UnicodeEncodeError:
-        raise Drop("lone-surrogate") from None
-    except (TypeError, ValueError, OverflowError) as error:
-        raise Drop("not-text", str(error)) from None
-
-
-def _nova_line(layout: Layout, kind: str, row: Row, notes: Notes) -> bytes:
-    """Nova's own records are copied, byte for byte where they stand on one line; `report()` judges them."""
-    if layout.kind != kind:
-        return _encoded(_preferred_side(_object(row)))
-    record = _object(row)
-    if not isinstance(row, bytes | msgspec.Raw):
-        return _encoded(_without_nulls(record, notes))
-    text = bytes(row).strip()
-    return text if not _BREAKS.search(text) and _is_strict(text) else _encoded(record)
-
-
-_BREAKS = re.compile(rb"[\r\n]")
-
-
-def _is_strict(text: bytes) -> bool:
-    try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
-
-
-def _preferred_side(record: Record) -> Record:
-    *turns, last = _listed(record.get("messages")) or [None]
-    for candidate in _listed(last.get("candidates")) if is_record(last) else ():
-        if is_record(candidate) and candidate.get("preferenceLabel") == "preferred":
-            answer = {"role": "assistant", "content": candidate.get("content")}
-            return {"schemaVersion": SCHEMA_VERSION, **record, "messages": [*turns, answer]}
-    raise Drop("no-answer", "no candidate is preferred")
-
-
-def _listed(value: object) -> list[Any]:
-    return value if is_list(value) else []
-
-
-def _without_nulls(value: Any, notes: Notes) -> Any:
-    """Tables fill every missing field with null; Nova takes none."""
-    if is_record(value):
-        if any(item is None for item in value.values()):
-            notes.mend("null-field")
-        return {key: _without_nulls(item, notes) for key, item in value.items() if item is not None}
-    if is_list(value):
-        return [_without_nulls(item, notes) for item in value]
-    return value
 
 
 # --- telling the layout -----------------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ class Layout:
         kind: `preference` or `chat`. Preference data can be read as chats, from the chosen side.
         shape: Its keys in words.
         fits: Whether a record has this layout.
-        read: Makes a pair or a chat of a record; raises `Drop`. None: Nova's own layout, which is copied.
+        read: Makes a pair or a chat of a record; raises `Drop`. None: Nova's own layout, of which good records are
+            copied.
         rules: The rules of its own that may drop or mend a record, besides those that every layout shares.
     """
 

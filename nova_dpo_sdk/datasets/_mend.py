@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import msgspec
+
 from nova_dpo_sdk.datasets._exact import reserved_words
 from nova_dpo_sdk.datasets._rules import LIMITS, RESERVED_WORDS, SCHEMA_VERSION
 from nova_dpo_sdk.datasets._search import finder
@@ -37,6 +39,7 @@ DROPS: Mapping[str, str] = {
     "lone-surrogate": "A text has half of a UTF-16 pair, which UTF-8 cannot write.",
     "line-too-long": "The record would take more than 4 MiB, which no context of Nova holds.",
     "reserved-word": "A text has a word that Nova's training reserves for itself.",
+    "bad-record": "The record is in Nova's own layout and breaks a rule of it.",
 }
 """Why a record is left out: one sentence for each rule."""
 
@@ -280,14 +283,14 @@ def _role(name: str, number: int) -> str:
 
 def _texts(content: Any, notes: Notes, number: int) -> list[str]:
     if isinstance(content, str):
-        return [_cleaned(content, notes, number)]
+        return [cleaned(content, notes, number)]
     if content is None:
         raise Drop("missing-field", f"message {number} has no content")
     parts = [content] if is_record(content) else content
     if not is_list(parts):
         raise Drop("not-text", f"the content of message {number} is {_shown(content)}")
     texts = [_part(part, number) for part in parts]
-    kept = [_cleaned(text, notes, number) for text in texts if text]
+    kept = [cleaned(text, notes, number) for text in texts if text]
     if kept and len(kept) < len(texts):
         notes.mend("empty-part", f"message {number}")
     return kept or [""]
@@ -316,13 +319,31 @@ def _refuse_media(kind: str, fields: Mapping[str, Any], number: int) -> None:
         raise Drop("tool-turn", f"message {number}")
 
 
-def _cleaned(text: str, notes: Notes, number: int) -> str:
+def cleaned(text: str, notes: Notes, number: int) -> str:
+    """A text without reserved words where they begin a line, if that was asked for."""
     if not notes.clean_reserved:
         return text
-    cleaned = _PREFIX.sub(r"\1", text)
-    if cleaned != text:
-        notes.mend("reserved-prefix", f"message {number}")
-    return cleaned
+    rest = _PREFIX.sub(r"\1", text)
+    if rest != text:
+        notes.mend("reserved-prefix", f"message {number}" if number else "the system text")
+    return rest
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def encoded(record: Mapping[str, Any]) -> bytes:
+    """The record as one line of JSON.
+
+    Raises:
+        Drop: JSON cannot hold it.
+    """
+    try:
+        return _ENCODER.encode(record)
+    except UnicodeEncodeError:
+        raise Drop("lone-surrogate") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Drop("not-text", str(error)) from None
 
 
 def refuse_line(line: bytes, record: Mapping[str, Any]) -> None:
