@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import runpy
 import shlex
 import shutil
 from contextlib import ExitStack
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 TREE = Path(__file__).parents[1]
 PAGES = [TREE / "README.md", *sorted((TREE / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if not {"generated", "_build"} & {*page.parts}]
+PAGES.remove(TREE / "docs" / "sessions.md")  # recorded: run, word for word, by a test of its own
 PAGES.remove(TREE / "docs" / "hand-over.md")  # files that import each other: run by tests/test_examples.py
 FENCE = re.compile(r"^( *)```(\w+)( sagemaker)?[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
@@ -164,6 +166,20 @@ def run(path: Path, page: Page, *, sagemaker: bool = False) -> None:
             assert language in ("text", "{eval", "json", "yaml", "toml", "bash", "ini"), (
                 f"{place}: {language} is not run"
             )
+
+
+def test_recorded_sessions_say_what_the_commands_say_today():
+    page = (TREE / "docs" / "sessions.md").read_text(encoding="utf-8")
+    again = runpy.run_path(str(TREE / "tools" / "sessions.py"))["replayed"](page)
+    assert timeless(again) == timeless(page), "record them anew: python tools/sessions.py docs/sessions.md"
+    assert timeless(page).count("$ nova-dpo") > 20
+    assert [line for line in page.splitlines() if line.startswith("$ ") and len(line) > 80] == []
+
+
+def timeless(page: str) -> str:
+    """A page without what depends on how fast the machine is: when a wait saw what of a job under way."""
+    under_way = re.sub(r"^\d\d:\d\d:\d\d  (?:pending|starting|running)\n", "", page, flags=re.MULTILINE)
+    return re.sub(r"^\d\d:\d\d:\d\d(?=  )", "", under_way, flags=re.MULTILINE)
 
 
 def test_a_block_that_fails_is_noticed(page: Page):
