@@ -51,7 +51,16 @@ def as_restructured(_app: Sphinx, _what: str, _name: str, _obj: object, _options
     lines[:] = made
 
 
+def with_its_colon(_app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+    """Napoleon takes `Refused: nothing is sent.` for a description of the type `Refused`; it is one sentence."""
+    typed = next((line for line in lines if line.startswith(":type: ")), None)
+    if what in ("attribute", "data", "property") and typed is not None:
+        lines.remove(typed)
+        lines[0] = f"{typed.removeprefix(':type: ')}: {lines[0]}"
+
+
 def setup(app: Sphinx) -> None:
     """Write the generated pages when a build begins."""
     app.connect("builder-inited", lambda _: tables.write(Path(__file__).parent / "generated"))
     app.connect("autodoc-process-docstring", as_restructured, priority=100)
+    app.connect("autodoc-process-docstring", with_its_colon, priority=900)

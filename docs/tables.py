@@ -176,6 +176,9 @@ def states() -> Iterator[str]:
     """The states of a job and what to do."""
     yield "# States of a job"
     yield ""
+    yield "What a job is doing, as `status` tells it, whether that is the end, and what to do when nothing better is known;"
+    yield "a snapshot's own `next_step` says it closer to the case. `nova-dpo status` says the same in words of the shell."
+    yield ""
     rows = [(f"`{s.value}`", "yes" if s.is_terminal else "no", _OF_STATUS[s]) for s in JobStatus]
     yield from table(("state", "over", "what to do"), rows)
 

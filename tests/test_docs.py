@@ -182,6 +182,12 @@ def timeless(page: str) -> str:
     return re.sub(r"^\d\d:\d\d:\d\d(?=  )", "", under_way, flags=re.MULTILINE)
 
 
+@pytest.mark.parametrize("path", PAGES[1:], ids=[str(path.relative_to(TREE)) for path in PAGES[1:]])
+def test_programs_fit_the_page(path: Path):
+    lines = [line for _, _, source in blocks(path, sagemaker=True) for line in source.splitlines()]
+    assert [line for line in lines if len(line) > 105] == []
+
+
 def test_a_block_that_fails_is_noticed(page: Page):
     with pytest.raises(ZeroDivisionError):
         page.python("1 / 0", 1, "x.md")

@@ -49,7 +49,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=26, width=80)
-        self._action_max_length = 14  # argparse forgets the indent of commands and would break the longest one
+        self._action_max_length = 15  # argparse forgets the indent of commands and would break the longest one
 
 
 def parser() -> argparse.ArgumentParser:
