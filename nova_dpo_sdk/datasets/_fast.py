@@ -79,8 +79,6 @@ class QuickLook:
         harvest = self._glance(lines, records) if records else None
         if harvest is None:
             harvest = self._look_closer(lines, records)
-        if self._words:
-            _drop_words(harvest)
         return harvest
 
     def _glance(self, lines: Lines, records: list[Any]) -> Harvest | None:
@@ -92,7 +90,7 @@ class QuickLook:
         if self._frame.length(records, harvest) != len(lines.data) + (not lines.data.endswith(b"\n")):
             return None
         lines.counted(len(records))
-        return _sorted(harvest, long_forms=any(longer))
+        return self._sorted(harvest, long_forms=any(longer))
 
     def _look_closer(self, lines: Lines, records: list[Any] | None) -> Harvest:
         rows: Sequence[int] = range(len(lines))
@@ -141,13 +139,29 @@ class QuickLook:
             records = kept(records, [row in taken for row in rows])
         if records and not (lines.are_objects(rows) and self._is_all(records, harvest, lines)):
             return self._apart(lines, rows)
-        return _sorted(harvest, long_forms=bool(has_long_forms(lines.data)))
+        return self._sorted(harvest, long_forms=bool(has_long_forms(lines.data)))
 
     def _is_all(self, records: list[Any], harvest: Harvest, lines: Lines) -> bool:
         """Whether the lines of a harvest have nothing besides its records."""
         if self._frame.length(records, harvest) == lines.size(harvest.rows):
             return True
         return self._frame.holds(records, harvest, lines.joined(harvest.rows))
+
+    def _sorted(self, harvest: Harvest, *, long_forms: bool) -> Harvest:
+        """Make records doubtful with a text that is blank, no UTF-8, or has a reserved word, or with answers alike.
+
+        Args:
+            harvest: What was taken in; its texts are as the file has them, and are shortened.
+            long_forms: Whether some texts may not be in their shortest form.
+        """
+        texts = harvest.joined()
+        harvest.drop(harvest.records_of([*silent(texts), *not_utf8(texts)]))
+        if long_forms:
+            harvest.shorten()
+        texts = harvest.joined()
+        words = harvest.records_of(word_places(texts)) if self._words else set[int]()
+        harvest.drop(words.union(alike(texts, len(harvest.seconds))))
+        return harvest
 
     # -- other records
 
@@ -169,7 +183,7 @@ class QuickLook:
         if not any(harvest.systems):
             harvest.systems = []
         if not places or self._frame.has_no_more_keys(records, harvest, lines.joined(places)):
-            return _sorted(harvest, long_forms=False)  # each was shortened when it was taken in
+            return self._sorted(harvest, long_forms=False)  # each was shortened when it was taken in
         return self._halves(lines, rows)
 
     def _halves(self, lines: Lines, rows: Sequence[int]) -> Harvest:
@@ -258,29 +272,6 @@ class QuickLook:
         if self._nova2 and features & (_facts.WEBP | _facts.WEBM):
             raise _OddError
         return NO_TEXT, features
-
-
-def _sorted(harvest: Harvest, *, long_forms: bool) -> Harvest:
-    """Make records doubtful whose texts are blank, no UTF-8, or too much alike; shorten the other texts.
-
-    Args:
-        harvest: What was taken in; its texts are as the file has them.
-        long_forms: Whether some texts may not be in their shortest form.
-    """
-    texts = harvest.joined()
-    if silent(texts) or not_utf8(texts):
-        texts = Texts(harvest.texts())
-        harvest.drop(harvest.records_of([*silent(texts), *not_utf8(texts)]))
-    if long_forms:
-        harvest.shorten()
-    harvest.drop(alike(harvest.joined(), len(harvest.seconds)))
-    return harvest
-
-
-def _drop_words(harvest: Harvest) -> None:
-    """Make records doubtful that have a reserved word in them."""
-    if word_places(harvest.joined()):
-        harvest.drop(harvest.records_of(word_places(Texts(harvest.texts()))))
 
 
 def _taken(raw: Raw) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
-from itertools import accumulate, islice, pairwise, repeat
+from itertools import accumulate, chain, compress, islice, pairwise, repeat
 from operator import add, lt
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -60,33 +61,39 @@ class Harvest:
             self.seconds.append(second)
 
     def joined(self) -> Texts:
-        """All texts, system texts that are the same only once; not before all records were added."""
+        """All texts as `texts()` has them, but system texts that are the same only once.
+
+        Not before all records were added.
+        """
         if self._joined is None:
-            self._joined = Texts(self.texts(once=True))
+            self._joined = Texts([*self._known(), *self.prompts, *self.firsts, *self.seconds])
         return self._joined
 
-    def texts(self, *, once: bool = False) -> list[Text]:
-        """Every text and URI: of systems, of prompts, the first candidates, the second ones.
+    def _known(self) -> list[bytes]:
+        return list(filter(None, dict.fromkeys(self.systems)))
 
-        Args:
-            once: Whether to name system texts that are the same only once.
-        """
-        systems = filter(None, set(self.systems) if once else self.systems)
-        return [*systems, *self.prompts, *self.firsts, *self.seconds]
+    def texts(self) -> list[Text]:
+        """Every text and URI: of systems, of prompts, the first candidates, the second ones."""
+        return [*filter(None, self.systems), *self.prompts, *self.firsts, *self.seconds]
 
     def records_of(self, texts: Sequence[int]) -> set[int]:
-        """Whose some of the texts are, by their places in `texts()`."""
+        """Whose some of the texts are, by their places in `joined()`."""
         if not texts:
             return set()
-        records = range(len(self.counts))
-        owners = [record for record in records if self.systems and self.systems[record]]
-        owners += [record for record in records for _ in range(self.counts[record])]
-        owners += [*records, *records]
-        return {owners[text] for text in texts}
+        known, ends = self._known(), list(accumulate(self.counts))
+        systems = {known[at] for at in texts if at < len(known)}
+        owners = {record for record, system in enumerate(self.systems) if system in systems} if systems else set[int]()
+        for at in texts:
+            place = at - len(known)
+            if place >= len(self.prompts):
+                owners.add((place - len(self.prompts)) % len(self.firsts))
+            elif place >= 0:
+                owners.add(bisect_right(ends, place))
+        return owners
 
     def shorten(self) -> None:
         """Bring all texts into their shortest form; records with half a surrogate pair in a text become doubtful."""
-        self.drop(self.records_of([at for at, text in enumerate(self.texts()) if shortest(bytes(text)) is None]))
+        self.drop(self.records_of([at for at, text in enumerate(self.joined()) if shortest(text) is None]))
         self.systems = [text and (shortest(text) or b"") for text in self.systems]
         self.prompts, self.firsts, self.seconds = (
             [shortest(bytes(text)) or b"" for text in column] for column in (self.prompts, self.firsts, self.seconds)
@@ -161,8 +168,7 @@ class Harvest:
         self._joined = None
         self.doubtful += [row for row, stays in zip(self.rows, clean, strict=True) if not stays]
         self.doubtful.sort()
-        pieces = kept([self.prompts[start:end] for start, end in self._bounds()], clean)
-        self.prompts = [text for piece in pieces for text in piece]
+        self.prompts = kept(self.prompts, chain.from_iterable(map(repeat, clean, self.counts)))
         self.rows = kept(self.rows, clean)
         self.features = kept(self.features, clean)
         self.counts = kept(self.counts, clean)
@@ -171,6 +177,6 @@ class Harvest:
         self.seconds = kept(self.seconds, clean) if self.seconds else []
 
 
-def kept(items: Sequence[T], stays: Sequence[bool]) -> list[T]:
+def kept(items: Sequence[T], stays: Iterable[bool]) -> list[T]:
     """The items that are marked."""
-    return [item for item, stay in zip(items, stays, strict=True) if stay]
+    return list(compress(items, stays))

@@ -19,6 +19,9 @@ BLOCK = 112 * 1024
 """Bytes per read; many lines at once make each cheap, and still stay in a processor's cache."""
 
 
+_OPEN, _CLOSE = b"{}"
+
+
 class Block(NamedTuple):
     """Some whole lines of a file.
 
@@ -91,15 +94,15 @@ class Lines:
         Then no record goes on in the next line, and as many values as lines are one in each: nothing in JSON but a
         new value brings these two characters together without a comma.
         """
-        firsts = bytes([self.data[self.starts[row]] for row in rows])
-        lasts = bytes([self.data[self.ends[row] - 1] for row in rows])
-        return firsts.count(b"{") == lasts.count(b"}") == len(rows)
+        data, starts, ends = self.data, self.starts, self.ends
+        firsts = [data[starts[row]] for row in rows]
+        lasts = [data[ends[row] - 1] for row in rows]
+        return firsts.count(_OPEN) == lasts.count(_CLOSE) == len(rows)
 
     def size(self, rows: Sequence[int]) -> int:
         """Bytes of some lines, each with a newline."""
-        if len(rows) == len(self):
-            return len(self.data) + (not self.data.endswith(b"\n"))
-        return sum(self.ends[row] - self.starts[row] + 1 for row in rows)
+        size = len(self.data) + (not self.data.endswith(b"\n"))
+        return size - sum(self.ends[row] - self.starts[row] + 1 for row in self._other(rows))
 
     def joined(self, rows: Sequence[int]) -> bytes:
         """Some lines, in their order, each with its newline; the last of all may have none."""
@@ -108,11 +111,14 @@ class Lines:
     def pieces(self, rows: Sequence[int]) -> Iterator[memoryview]:
         """The bytes of some lines, in their order, as few pieces as there can be."""
         data, start = memoryview(self.data), 0
-        if len(rows) < len(self):
-            for row in sorted(set(range(len(self))).difference(rows)):
-                yield data[start : self.starts[row]]
-                start = self.ends[row] + 1
+        for row in self._other(rows):
+            yield data[start : self.starts[row]]
+            start = self.ends[row] + 1
         yield data[start:]
+
+    def _other(self, rows: Sequence[int]) -> list[int]:
+        """The lines that are not among some, each of which is named once."""
+        return sorted(set(range(len(self))).difference(rows)) if len(rows) < len(self) else []
 
 
 def _ends(data: bytes) -> list[int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RECENT = 1 << 16
+RECENT = 1 << 15
 """Records that are remembered one by one."""
 
 SLOTS = 1 << 20
