@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from array import array
+from bisect import bisect_left
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -349,9 +350,8 @@ class Ledger:
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             span = slice(start, start + _KEYS_AT_ONCE)
             moved = [number + before if number > 0 else number - before for number in numbers[span]]
-            places = dict(zip(moved, offsets[span], strict=True))
             for number, first in self._seen.add(list(keys[span]), moved):
-                self._repeat(number, first, places[number] + offset)
+                self._repeat(number, first, offsets[start + bisect_left(moved, abs(number), key=abs)] + offset)
         self._problems.settle()
         self._line += part.lines
 

@@ -28,6 +28,10 @@ WORTH_TWO = 90_000_000
 """Bytes of a file from which two processes are faster than one."""
 
 _CHUNK = 1 << 20
+_AHEAD = 40_000_000
+"""Bytes that this process has read when another one has started and can begin."""
+_SHARE = 8
+"""At most one in so many bytes of a file is read ahead of the others."""
 _PROGRAM = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is for the parent, which ends this process
     "from nova_dpo_sdk.datasets import _workers; _workers.main()"
@@ -62,19 +66,22 @@ def scan_in_parts(stream: BinaryIO, order: Order, workers: int, measured: Measur
     Args:
         stream: The open file; its bytes are hashed here while the others look at them.
         order: What is to be looked at, and how.
-        workers: How many processes.
+        workers: How many processes; this one looks at the first part, unless it has something more urgent to do.
         measured: Bytes and hash, when these are known already; the file is not hashed again then.
 
     Raises:
         DatasetError: The file changed while it was read, or a process ended without an answer.
     """
     before = _state(stream)
-    starts = _starts(stream, workers)
+    own = not order.gentle and (measured is not None or not order.hashed)
+    starts = _starts(stream, workers, ahead=_AHEAD if own else 0)
     with ExitStack() as stack:
         tasks = [_Task(order, start, end) for start, end in zip(starts, [*starts[1:], before[0]], strict=True)]
-        running = [stack.enter_context(_Worker(task)) for task in tasks]
+        running = [stack.enter_context(_Worker(task)) for task in tasks[own:]]
         measured = measured or _Measured.of(stream, hashed=order.hashed)
         ledger = Ledger(order)
+        if own:
+            tasks[0].show(ledger)
         for worker in running:
             ledger.merge(worker.part(), worker.task.start)
     if _state(stream) != before or measured.size != before[0]:
@@ -89,17 +96,20 @@ class _Task:
     end: int
 
     def run(self) -> Part:
-        """Look at the range."""
-        order = replace(self.order, head=self.start == 0)
-        ledger = Ledger(order, keys=Keys())
-        with open_file(order.path) as file:
+        """Look at the range in a process of its own."""
+        ledger = Ledger(replace(self.order, head=self.start == 0), keys=Keys())
+        self.show(ledger)
+        return ledger.part()
+
+    def show(self, ledger: Ledger) -> None:
+        """Show the range to a ledger."""
+        with open_file(self.order.path) as file:
             file.seek(self.start)
             stream = cast("BinaryIO", _Range(file, self.end - self.start))
-            reader = Reader(stream, longest=LIMITS["line-bytes"].value, block=order.block, hashed=False)
+            reader = Reader(stream, longest=LIMITS["line-bytes"].value, block=self.order.block, hashed=False)
             with without_collector():
                 for block in reader.blocks():
                     ledger.take(block)
-        return ledger.part()
 
 
 class _Range(io.RawIOBase):
@@ -200,12 +210,20 @@ def _state(stream: BinaryIO) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
-def _starts(stream: BinaryIO, parts: int) -> list[int]:
-    """Where to begin reading, so that each part has whole lines and about the same size."""
+def _starts(stream: BinaryIO, parts: int, *, ahead: int) -> list[int]:
+    """Where to begin reading, so that each part has whole lines and about the same size.
+
+    Args:
+        stream: The open file.
+        parts: How many there should be.
+        ahead: Bytes that the first part should have more than the others.
+    """
     size = os.fstat(stream.fileno()).st_size
+    ahead = min(ahead, size // _SHARE)
+    each = (size - ahead) // parts
     starts = [0]
     for number in range(1, parts):
-        start = _line_start(stream, max(starts[-1], size * number // parts))
+        start = _line_start(stream, max(starts[-1], ahead + each * number))
         if starts[-1] < start < size:
             starts.append(start)
     return starts
