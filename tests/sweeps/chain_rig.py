@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import mmap
 import multiprocessing
 import os
 import struct
+import sys
 import tempfile
 import threading
 from collections import Counter
@@ -23,7 +25,7 @@ from nova_dpo_sdk.local import LocalCloud
 from nova_dpo_sdk.local._resources import BY_PATH, PYTORCHJOBS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 SFT = SFTRecipe(name="support-sft", model=NovaModel.LITE, replicas=4, tuning=LoRA(alpha=64), warmup_steps=1)
 DPO = DPORecipe(name="support-dpo", model=NovaModel.LITE, replicas=4, beta=0.1, warmup_steps=1)
@@ -228,3 +230,35 @@ class Counted:
                 self.count += 1
                 self._mine.number = self.count
         return getattr(self._mine, "number", 0)
+
+
+def command(
+    about: str,
+    kinds: Sequence[str],
+    sweep: Callable[[argparse.Namespace], Iterator[Any]],
+    report: Callable[[list[Any]], str],
+) -> int:
+    """A sweep from a shell: says how far it has come, and prints what it has found, also when it is interrupted."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--share", type=int, help="so many points instead of all")
+    parser.add_argument("--seed", type=int, default=0, help="draws the share")
+    parser.add_argument("--only", choices=kinds, help="one kind alone")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many at once")
+    outcomes: list[Any] = []
+    try:
+        for outcome in sweep(parser.parse_args()):
+            outcomes.append(outcome)
+            if sys.stderr.isatty():
+                print(f"\r{len(outcomes)} points tried ", end="", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("interrupted; so far:")
+    print(report(outcomes))
+    return int(any(each.problems for each in outcomes))
+
+
+def total(outcomes: Sequence[Any]) -> list[str]:
+    """How many points there were, how long they took, and which one the longest."""
+    seconds = sum(each.seconds for each in outcomes)
+    lines = [f"N = {len(outcomes)} points, {seconds:.0f} s, {seconds / max(1, len(outcomes)):.2f} s each"]
+    slowest = max(outcomes, key=lambda each: each.seconds, default=None)
+    return lines if slowest is None else [*lines, f"slowest: {slowest.name}, {slowest.seconds:.2f} s"]

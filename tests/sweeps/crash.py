@@ -10,7 +10,6 @@ answered. The race has two children; the first is killed, or held back until the
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from chain_rig import Counted, EndState, Rig, child, rig, spread, undisturbed, workshop
+from chain_rig import Counted, EndState, Rig, child, command, rig, spread, total, undisturbed, workshop
 
 from nova_dpo_sdk.local._faults import Fault, Faults
 
@@ -106,6 +105,11 @@ class Outcome:
     request: str
     problems: tuple[str, ...]
     seconds: float
+
+    @property
+    def name(self) -> str:
+        """What was tried."""
+        return f"{self.kind} {self.phase} request {self.point} ({self.request})"
 
 
 def kill(process: Any) -> bool:
@@ -232,32 +236,19 @@ def report(outcomes: list[Outcome]) -> str:
             f"{kind:<12}{len(mine):>8}{with_('jobs made'):>20}{with_('checkpoints', 'they disagree', 'statuses'):>18}"
             f"{with_('objects', 'keys'):>11}{with_('the ', 'it was'):>8}"
         )
-    seconds = sum(each.seconds for each in outcomes)
-    lines.append(f"N = {len(outcomes)} points, {seconds:.0f} s, {seconds / max(1, len(outcomes)):.2f} s each")
-    slowest = max(outcomes, key=lambda each: each.seconds, default=None)
-    if slowest is not None:
-        lines.append(f"slowest: {slowest.kind} {slowest.phase} {slowest.request}, {slowest.seconds:.2f} s")
+    lines += total(outcomes)
     for each in outcomes:
-        lines += [f"{each.kind} {each.phase} request {each.point} ({each.request}): {p}" for p in each.problems]
+        lines += [f"{each.name}: {problem}" for problem in each.problems]
     return "\n".join(lines)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--share", type=int, help="so many points instead of all")
-    parser.add_argument("--seed", type=int, default=0, help="draws the share")
-    parser.add_argument("--only", choices=KINDS, help="one of the three")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many at once")
-    given = parser.parse_args()
-    kinds = (given.only,) if given.only else KINDS
-    outcomes: list[Outcome] = []
-    try:
-        for outcome in sweep(kinds, given.share, given.seed, given.jobs):
-            outcomes.append(outcome)  # noqa: PERF402 - what was found before an interruption is told all the same
-    except KeyboardInterrupt:
-        print("interrupted; so far:")
-    print(report(outcomes))
-    return int(any(each.problems for each in outcomes))
+    return command(
+        __doc__,
+        KINDS,
+        lambda given: sweep((given.only,) if given.only else KINDS, given.share, given.seed, given.jobs),
+        report,
+    )
 
 
 if __name__ == "__main__":

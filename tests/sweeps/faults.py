@@ -10,9 +10,7 @@ up; then it is over, and the script is run again.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import os
 import random
 import sys
 import time
@@ -22,7 +20,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from chain_rig import Counted, EndState, Rig, rig, script, spread, undisturbed, workshop
+from chain_rig import Counted, EndState, Rig, command, rig, script, spread, total, undisturbed, workshop
 
 from nova_dpo_sdk import NovaClient
 from nova_dpo_sdk.aws import AWS
@@ -108,6 +106,11 @@ class Outcome:
     problems: tuple[str, ...]
     seconds: float
 
+    @property
+    def name(self) -> str:
+        """What was tried."""
+        return f"{self.fault}, {'lasting' if self.lasting else 'passing'} at {self.request}"
+
 
 def client(made: Rig) -> NovaClient:
     """A client that does not wait long for an answer."""
@@ -185,39 +188,33 @@ def report(outcomes: list[Outcome]) -> str:
     for lasting in (False, True):
         for kind in KINDS:
             mine = [each for each in outcomes if (each.fault, each.lasting) == (kind, lasting)]
+            if not mine:
+                continue
             wrong = sum(bool(each.problems) for each in mine)
             errors = sorted({each.error for each in mine if each.error})
             clear = sum(bool(each.error) and not each.problems for each in mine)
             name = f"{kind}, {'lasting' if lasting else 'passing'}"
             lines.append(
-                f"{name:<24}{len(mine):>9}{len(mine) - wrong - clear:>8}{clear:>26}{wrong:>7}  {', '.join(errors)}"
+                f"{name:<24}{len(mine):>9}{len(mine) - wrong - clear:>8}{clear:>26}{wrong:>7}  {', '.join(errors)}".rstrip()
             )
-    seconds = sum(each.seconds for each in outcomes)
-    lines.append(f"N = {len(outcomes)}, {seconds:.0f} s, {seconds / max(1, len(outcomes)):.2f} s each")
+    lines += total(outcomes)
     for each in outcomes:
-        kind = f"{each.fault}, {'lasting' if each.lasting else 'passing'}"
-        lines += [f"{kind} at {each.request}: {problem}" for problem in each.problems]
+        lines += [f"{each.name}: {problem}" for problem in each.problems]
         if not each.lasting and each.error and each.fault != "expired":
-            lines.append(f"{kind} at {each.request} did not pass by itself: {each.error}")
+            lines.append(f"{each.name} did not pass by itself: {each.error}")
     return "\n".join(lines)
 
 
+LASTS = {"passing": False, "lasting": True}
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--share", type=int, help="so many instead of all")
-    parser.add_argument("--seed", type=int, default=0, help="draws the share")
-    parser.add_argument("--only", choices=("passing", "lasting"), help="one of the two")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many at once")
-    given = parser.parse_args()
-    lasts = {"passing": (False,), "lasting": (True,), None: (False, True)}[given.only]
-    outcomes: list[Outcome] = []
-    try:
-        for outcome in sweep(lasts, given.share, given.seed, given.jobs):
-            outcomes.append(outcome)  # noqa: PERF402 - what was found before an interruption is told all the same
-    except KeyboardInterrupt:
-        print("interrupted; so far:")
-    print(report(outcomes))
-    return int(any(each.problems for each in outcomes))
+    return command(
+        __doc__,
+        tuple(LASTS),
+        lambda given: sweep((LASTS[given.only],) if given.only else (False, True), given.share, given.seed, given.jobs),
+        report,
+    )
 
 
 if __name__ == "__main__":
