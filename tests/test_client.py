@@ -153,6 +153,28 @@ def test_a_refusal_after_an_unclear_answer_does_not_take_the_recipe_from_its_job
     assert job.wait().status is JobStatus.SUCCEEDED
 
 
+def owners(nova, plan):
+    held = nova.backend.api().get(CONFIGMAPS, "kubeflow", f"training-config-{plan.name}")
+    return [each["name"] for each in held["metadata"].get("ownerReferences", ())]
+
+
+def test_the_recipe_goes_with_its_job_though_the_answer_was_lost(cloud, nova, chats, caplog):
+    cloud.faults.hang_up("update", target="configmaps/*", after=True)
+    plan = nova.plan(SFT, chats)
+    nova.submit(plan)
+    assert owners(nova, plan) == [plan.name]
+    assert caplog.messages == []  # what has been done after all worries nobody
+
+
+def test_a_recipe_that_does_not_go_with_its_job_is_told(cloud, nova, chats, caplog):
+    cloud.faults.answer("update", 403, code="Forbidden", target="configmaps/*")
+    plan = nova.plan(SFT, chats)
+    nova.submit(plan)
+    assert owners(nova, plan) == []
+    (told,) = caplog.messages
+    assert "keeps no owner reference" in told
+
+
 def test_a_failed_run_is_not_adopted_and_names_the_next_attempt(cloud, chats):
     nova = NovaClient(cloud.hyperpod(options=HyperPodOptions(active_deadline_seconds=1)), output=cloud.output)
     plan = nova.plan(SFT, chats)

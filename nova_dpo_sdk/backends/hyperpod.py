@@ -349,12 +349,23 @@ class HyperPodBackend:
         }
         name = manifests.config_map_name(owner["name"])
         try:
-            held = fresh or api.get(CONFIGMAPS, self.namespace, name)
-            if held["metadata"].get("ownerReferences") != [owner]:
-                held["metadata"]["ownerReferences"] = [owner]
-                api.update(CONFIGMAPS, self.namespace, name, held)
+            try:
+                self._set_owner(api, name, owner, fresh)
+            except ClusterError as error:
+                if error.reason != "Conflict":
+                    raise
+                self._set_owner(api, name, owner)  # somebody who follows the same job was faster
         except ClusterError as error:
-            _log.warning("ConfigMap %s keeps no owner reference: %s", name, error)
+            if error.status != 404:  # one that is gone needs none
+                _log.warning("ConfigMap %s keeps no owner reference: %s", name, error)
+
+    def _set_owner(
+        self, api: KubernetesAPI, name: str, owner: dict[str, Any], fresh: dict[str, Any] | None = None
+    ) -> None:
+        held = fresh or api.get(CONFIGMAPS, self.namespace, name)
+        if held["metadata"].get("ownerReferences") != [owner]:
+            held["metadata"]["ownerReferences"] = [owner]
+            api.update(CONFIGMAPS, self.namespace, name, held)
 
     def _adopt(self, plan: Plan, existing: dict[str, Any]) -> bool:
         label = existing["metadata"].get("labels", {}).get(manifests.DIGEST_LABEL)
