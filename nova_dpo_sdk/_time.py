@@ -82,6 +82,17 @@ _NO_TIME = 1e-6
 """Seconds; a pause this short may be lost in rounding, and a clock that moves only by pauses would stand still."""
 
 
+def time_left(clock: Clock, ends: float) -> float:
+    """Seconds until a moment of `clock.monotonic()`; 0 when it has come, or all but come.
+
+    Args:
+        clock: What is asked for the time.
+        ends: The moment; `math.inf` for none.
+    """
+    left = ends - clock.monotonic()
+    return left if left > _NO_TIME else 0.0
+
+
 def ticks(
     clock: Clock, *, interval: float, timeout: float, jitter: float = 0.1, seed: int | None = None
 ) -> Iterator[float]:
@@ -102,8 +113,8 @@ def ticks(
     while True:
         passed = clock.monotonic() - start
         yield passed
-        left = timeout - (clock.monotonic() - start)
-        if left <= _NO_TIME:
+        left = time_left(clock, start + timeout)
+        if not left:
             return
         clock.sleep(min(left, interval * (1 + jitter * rng.random())))
 

@@ -413,6 +413,38 @@ def test_the_time_is_up_while_watching(quick):
     assert watch_threads() == []
 
 
+class Stuck(SystemClock):
+    """A machine's clock that stands still for long; it is not to be asked for ever."""
+
+    def __init__(self):
+        self.shows = 0.0
+        self.asked = 0
+
+    def monotonic(self):
+        self.asked += 1
+        assert self.asked < 1000
+        return self.shows
+
+
+def test_a_watch_ends_where_rounding_leaves_a_rest_of_time(quick):
+    quick.trainer.operator.silent = True
+    clock = Stuck()
+    follower = Follower(
+        quick.client.backend.api(),
+        "kubeflow",
+        [quick.submit().name],
+        ref_of=lambda name: f"ref/{name}",
+        clock=clock,
+        interval=30,
+        timeout=30,
+    )
+    news = follower.snapshots()
+    assert next(news).status is JobStatus.PENDING
+    clock.shows = 30 - 5e-7
+    assert list(news) == []
+    assert watch_threads() == []
+
+
 def test_a_deleted_job_is_told_by_the_watch(quick):
     quick.trainer.operator.silent = True
     job = quick.submit()

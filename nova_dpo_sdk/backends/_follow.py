@@ -6,7 +6,7 @@ import logging
 import queue
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk._time import SystemClock, ticks
+from nova_dpo_sdk._time import SystemClock, ticks, time_left
 from nova_dpo_sdk.backends._facts import JobFacts, PodFacts, job_facts, job_of_pod, pod_facts
 from nova_dpo_sdk.backends._look import Looker, selectors
 from nova_dpo_sdk.backends._resources import PODS, PYTORCHJOBS
@@ -91,14 +91,14 @@ class Follower:
         # A stream moves with the machine's time, and cannot be waited for on any other.
         if isinstance(self._clock, SystemClock):
             yield from self._watched()
-        if self.roster and self._left() > 0:
+        if self.roster and self._left():
             yield from self._polled()
 
     def _left(self) -> float:
-        return self._ends - self._clock.monotonic()
+        return time_left(self._clock, self._ends)
 
     def _polled(self) -> Iterator[JobSnapshot]:
-        for _ in ticks(self._clock, interval=self._interval, timeout=max(0.0, self._left()), jitter=_JITTER):
+        for _ in ticks(self._clock, interval=self._interval, timeout=self._left(), jitter=_JITTER):
             self._try(self.poller.tick)
             yield from self.roster.settle(self._clock.now())
             if not self.roster:
@@ -121,7 +121,7 @@ class Follower:
         watchers: list[Watcher] = []
         allowed = True
         try:
-            while allowed and self.roster and self._left() > 0:
+            while allowed and self.roster and self._left():
                 _stop(watchers)
                 listed = self._load()
                 news = self.roster.settle(self._clock.now())
@@ -167,7 +167,7 @@ class Follower:
         """Pass on what is told; ends with whether it is worth while to list anew and to watch again."""
         resync = self._clock.monotonic() + RESYNC
         why = self._clock.monotonic() + WHY
-        while self.roster and self._left() > 0:
+        while self.roster and self._left():
             for told in self._next():
                 if told.watcher not in watchers:
                     continue  # the last words of a watcher that was stopped
