@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 class Severity(str, Enum):
@@ -80,6 +80,32 @@ class Finding:
         if self.source:
             parts.append(f"(source: {self.source})")
         return " ".join(parts)
+
+
+class Judged:
+    """What is judged by its findings before anything is sent."""
+
+    if TYPE_CHECKING:  # at run time a dataclass would take it for a field's default
+
+        @property
+        def findings(self) -> tuple[Finding, ...]:
+            """Errors, warnings and notes."""
+            ...
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that stop it."""
+        return tuple(each for each in self.findings if each.is_error)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The findings that a careful person looks at."""
+        return tuple(each for each in self.findings if each.severity is Severity.WARNING)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing stands in its way."""
+        return not self.errors
 
 
 class NovaError(Exception):

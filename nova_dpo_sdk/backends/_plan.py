@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk._version import __version__
-from nova_dpo_sdk.errors import DatasetError, Finding, Severity
+from nova_dpo_sdk.errors import DatasetError, Finding, Judged, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -70,7 +70,7 @@ class PlanInputs:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Judged):
     """A run before it is sent: print it, read it, then submit the very same value.
 
     Attributes:
@@ -96,21 +96,6 @@ class Plan:
     unresolved: dict[str, str]
     inputs: PlanInputs = field(repr=False)
     backend: Backend = field(repr=False, compare=False)
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """The findings that stop a submit."""
-        return tuple(each for each in self.findings if each.is_error)
-
-    @property
-    def warnings(self) -> tuple[Finding, ...]:
-        """The findings that a careful person looks at."""
-        return tuple(each for each in self.findings if each.severity is Severity.WARNING)
-
-    @property
-    def ok(self) -> bool:
-        """Whether it may be submitted."""
-        return not self.errors
 
     @property
     def ref(self) -> str:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nova_dpo_sdk.errors import AWSError, ClusterError, ConfigurationError, Finding, Severity
+from nova_dpo_sdk.errors import AWSError, ClusterError, ConfigurationError, Finding, Judged, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,7 +43,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Preflight:
+class Preflight(Judged):
     """Every answer of a preflight.
 
     Attributes:
@@ -58,16 +58,6 @@ class Preflight:
     def findings(self) -> tuple[Finding, ...]:
         """Everything that is wrong, in the order of the questions."""
         return tuple(finding for check in self.checks for finding in check.findings)
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """The findings that stop a submit."""
-        return tuple(finding for finding in self.findings if finding.is_error)
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing stands in the way of a submit."""
-        return not self.errors
 
     @property
     def is_there(self) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.backends._show import findings_text
 from nova_dpo_sdk.catalog import Platform
-from nova_dpo_sdk.errors import ConfigurationError, Finding, PlanRejectedError, Severity
+from nova_dpo_sdk.errors import ConfigurationError, Finding, Judged, PlanRejectedError, Severity
 from nova_dpo_sdk.export import _hyperpod as hyperpod
 from nova_dpo_sdk.export import _permissions as permissions
 from nova_dpo_sdk.export import _states as asl
@@ -37,7 +37,7 @@ FIVE_DAYS = 120.0
 DONE = "done"
 
 
-class StateMachine:
+class StateMachine(Judged):
     """A chain that AWS runs by itself. Made with `of`; sends nothing until `prepare`.
 
     Each job has the name of its plan, so a second execution finds the jobs of the first instead of paying twice.
@@ -126,11 +126,6 @@ class StateMachine:
         ]
         ready = self._client.backend.aws.known_account and not any(each.is_error for each in told)
         return (*told, *self._history_findings(), *(definition_findings(self._definition) if ready else ()))
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """The findings that stop an export."""
-        return tuple(each for each in self.findings if each.is_error)
 
     def check(self) -> None:
         """Make sure that the machine can be handed over.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.backends._show import findings_text
 from nova_dpo_sdk.chain import Chain, Client, StagePolicy
-from nova_dpo_sdk.errors import ConfigurationError, Finding, PlanRejectedError, Severity
+from nova_dpo_sdk.errors import ConfigurationError, Finding, Judged, PlanRejectedError, Severity
 from nova_dpo_sdk.jobs import FIVE_DAYS
 from nova_dpo_sdk.sweep._limits import Limits
 from nova_dpo_sdk.sweep._results import SweepResults, TrialResult, table
@@ -112,7 +112,7 @@ class _Inputs:
     allow: tuple[str, ...]
 
 
-class SweepPlan:
+class SweepPlan(Judged):
     """Every trial of a sweep, planned: print it, read it, then run the very same value.
 
     Attributes:
@@ -141,21 +141,6 @@ class SweepPlan:
                     _labels_of(each, some).append(trial.label)
         found += [replace(each, where=f"{_few(labels)}: {each.where}") for each, labels in some]
         return (*found, *self._budget_findings())
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """The findings that stop the sweep."""
-        return tuple(each for each in self.findings if each.is_error)
-
-    @property
-    def warnings(self) -> tuple[Finding, ...]:
-        """The findings that a careful person looks at."""
-        return tuple(each for each in self.findings if each.severity is Severity.WARNING)
-
-    @property
-    def ok(self) -> bool:
-        """Whether it may be run."""
-        return not self.errors
 
     def _budget_findings(self) -> list[Finding]:
         cap, hours = self.limits.max_replica_hours, self.limits.trial_hours
