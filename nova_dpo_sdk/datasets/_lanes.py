@@ -7,7 +7,6 @@ character which the source escapes (`\u00e9`) stays escaped: the JSON is the sam
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from collections.abc import Callable  # noqa: TC003 - NamedTuple fields
@@ -22,6 +21,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from nova_dpo_sdk.datasets._mend import ROLES
 from nova_dpo_sdk.datasets._rules import LIMITS, RESERVED_WORDS, SCHEMA_VERSION
 from nova_dpo_sdk.datasets._search import finder
+from nova_dpo_sdk.datasets._texts import is_utf8
 from nova_dpo_sdk.datasets._sources import plain
 
 if TYPE_CHECKING:
@@ -684,8 +684,8 @@ class _Way:
     def convert(self, rows: list[Row]) -> tuple[list[Taken | None], bytes]:
         """The rows taken apart, None for each that needs the exact way; and their lines if none of them does."""
         taken = _taken(self._decode, self._read, rows)
-        if not _is_utf8(b"".join(rows)):  # fields that are skipped count as well
-            taken = [each if _is_utf8(bytes(row)) else None for each, row in zip(taken, rows, strict=True)]
+        if not is_utf8(b"".join(rows)):  # fields that are skipped count as well
+            taken = [each if is_utf8(bytes(row)) else None for each, row in zip(taken, rows, strict=True)]
         if self._is_side:
             taken = [_one_side(each, self._quoted) if each else None for each in taken]
         if not all(map(self._frames.__getitem__, map(_ROLES, filter(None, taken)))):
@@ -799,7 +799,6 @@ _HARMLESS = re.compile(
 _escapes = finder([b"\\u"])
 _slashes = finder([b"\\/"])
 _LOOK = 1 << 9
-_PIECE = 1 << 16
 
 
 def _harmful(text: bytes, found: list[int]) -> list[int]:
@@ -846,18 +845,3 @@ def _may_go_on(one: bytes, other: bytes, at: int) -> bool:
             return escaped[at + 2 : at + 6].lower() == b"00" + bare[at : at + 1].hex().encode()
     near = (one[at - 1 : at + 2], other[at - 1 : at + 2])
     return any(form in each for each in near for form in (b"\\u", b"\\/"))
-
-
-def _is_utf8(text: bytes) -> bool:
-    """Decoded in pieces, because what does not fit the processor's cache is decoded at half the speed."""
-    if text.isascii():
-        return True
-    view, at = memoryview(text), 0
-    try:
-        while at < len(text):
-            piece = view[at : at + _PIECE]
-            _, used = codecs.utf_8_decode(piece, "strict", at + _PIECE >= len(text))
-            at += used
-    except UnicodeDecodeError:
-        return False
-    return True
