@@ -5,10 +5,11 @@ from convert_support import chat, chats, pair, preferences
 from test_convert_layouts import BAD, CHATS, GOOD, PAIRS, USER
 
 from nova_dpo_sdk.datasets._convert import convert_chats, convert_preferences
-from nova_dpo_sdk.datasets._lanes import _SUSPICIONS, LANES, FastLane, _find, _harmful, _is_utf8
+from nova_dpo_sdk.datasets._lanes import _SUSPICIONS, LANES, FastLane, _find, _harmful
 from nova_dpo_sdk.datasets._layouts import BY_NAME
 from nova_dpo_sdk.datasets._rules import RESERVED_WORDS
 from nova_dpo_sdk.datasets._sources import Block
+from nova_dpo_sdk.datasets._texts import is_utf8
 
 
 def made(layout, kind, *records):
@@ -144,9 +145,9 @@ def test_every_reserved_word_is_spotted(word):
 
 def test_utf8_is_told_across_pieces():
     text = ("x" + "é" * 70_000).encode()
-    assert _is_utf8(text)
-    assert not _is_utf8(text[:-1])
-    assert not _is_utf8(text[:65_537] + text[65_538:])
+    assert is_utf8(text)
+    assert not is_utf8(text[:-1])
+    assert not is_utf8(text[:16_385] + text[16_386:])
 
 
 @pytest.mark.parametrize("instruction", [0, True, None, [], {"a": "b"}, ""])

@@ -21,8 +21,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from nova_dpo_sdk.datasets._mend import ROLES
 from nova_dpo_sdk.datasets._rules import LIMITS, RESERVED_WORDS, SCHEMA_VERSION
 from nova_dpo_sdk.datasets._search import finder
-from nova_dpo_sdk.datasets._texts import is_utf8
 from nova_dpo_sdk.datasets._sources import plain
+from nova_dpo_sdk.datasets._texts import is_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
