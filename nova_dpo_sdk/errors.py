@@ -71,6 +71,13 @@ class Finding:
         """Whether this finding stops a submit."""
         return self.severity is Severity.ERROR
 
+    @property
+    def accepted(self) -> str:
+        """What would be accepted, as a sentence; empty of a record, where message and fix say it."""
+        if not self.allowed or self.where.startswith(("data line", "validation data line")):
+            return ""
+        return f"{self.allowed}." if self.where in ("data", "validation") else f"Allowed: {self.allowed}."
+
     def __str__(self) -> str:
         parts = [f"{self.severity} [{self.code}] {self.where}: {self.message}"]
         if self.allowed:

@@ -113,6 +113,7 @@ class Page:
             line, _, remark = line.partition("  # ")
             wanted = int(remark.removeprefix("exits ")) if remark.startswith("exits ") else 0
             words = [self._filled(word) for word in shlex.split(line)[1:]]
+            assert _names_its_place(words), f"{command}: whoever has no rehearsal cloud would be refused"
             said = self._shell(*words, *self._leading(words))
             assert said.code == wanted, f"{command}\n{said.out}{said.err}"
             if keep:
@@ -126,6 +127,15 @@ class Page:
         if words[0] in (*at_cloud, "chain", "lineage") or words[:2] == ["data", "upload"]:
             return self._shell.local(self.cloud)
         return []
+
+
+def _names_its_place(words: list[str]) -> bool:
+    """Whether a command as it is printed says where; here the rehearsal cloud would answer in any case."""
+    if words[0] not in ("plan", "submit", "jobs") or "--local" in words or "--help" in words:
+        return True
+    needed = {"--output"} if words[0] != "jobs" else set()
+    place = {"--role"} if "training-jobs" in words else {"--cluster"}
+    return (needed | (place if needed or "training-jobs" not in words else set())) <= {*words}
 
 
 @pytest.fixture

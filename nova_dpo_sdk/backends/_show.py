@@ -106,7 +106,7 @@ def findings_text(findings: Iterable[Finding]) -> list[str]:
     lines: list[str] = []
     for each in sorted(findings, key=lambda finding: order[finding.severity]):
         lines.append(f"{each.severity} [{each.code}] {each.where}")
-        details = [each.message, f"Allowed: {each.allowed}." if each.allowed else "", each.fix]
+        details = [each.message, each.accepted, each.fix]
         details.append(f"Source: {each.source}." if each.source else "")
         lines += textwrap.wrap(
             " ".join(d for d in details if d), _WIDTH, initial_indent="    ", subsequent_indent="    "

@@ -79,7 +79,7 @@ def _extras() -> Check:
             f"extra-{name}",
             Severity.NOTE,
             "extras",
-            f"The extra {name} is not installed: {about} needs it.",
+            f"The extra {name} is not installed. It is for {about}.",
             fix=f"pip install 'nova-dpo-sdk[{name}]'",
         )
         for name, about in missing.items()

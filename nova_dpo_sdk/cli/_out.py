@@ -60,7 +60,7 @@ def finding_lines(findings: Iterable[Finding]) -> list[str]:
     lines: list[str] = []
     for each in sorted(findings, key=lambda finding: _ORDER[finding.severity]):
         lines += [f"{each.severity} [{each.code}] {each.where}".rstrip()]
-        lines += wrapped(" ".join(part for part in (each.message, _allowed(each), in_shell_words(each.fix)) if part))
+        lines += wrapped(" ".join(part for part in (each.message, each.accepted, in_shell_words(each.fix)) if part))
         lines += wrapped(f"Source: {each.source}." if each.source else "")
     return lines
 
@@ -95,6 +95,7 @@ _SHELL_WORDS = (
     (r"(?:HyperPod|TrainingJob)Options\(image=\.\.\.\)", "--image"),
     (r"TrainingJobOptions\(model_package_group=\.\.\.\)", "--model-package-group"),
     (r"TrainingJobOptions\(model_package=job\.model_package\(\)\)", "--model-package"),
+    (r"Pass AWS\(region='([^']+)'\)", r"Give --region \1"),
     (r", or pass AWS\(session=.*?\)\)", ""),
 )
 """What the Python remedies are called in a shell."""
@@ -105,12 +106,6 @@ def in_shell_words(text: str) -> str:
     for python, shell in _SHELL_WORDS:
         text = re.sub(python, shell, text)
     return text
-
-
-def _allowed(finding: Finding) -> str:
-    if not finding.allowed or finding.where.startswith(("data line", "validation data line")):
-        return ""  # of a record, the rule says the same as the message and the fix
-    return f"{finding.allowed}." if finding.where in ("data", "validation") else f"Allowed: {finding.allowed}."
 
 
 def in_a_line(snapshot: JobSnapshot) -> str:
