@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
-_EXACT = 64
-"""Numbers below this have a step of their own; above, a step is at most a 64th of its number wide."""
+_AT_ONCE = 4096
+"""Numbers that are put into their steps together."""
 
 
 def _step(value: int) -> int:
+    """The step of a number: its own below 64; above, one at most a 64th of the number wide."""
     if value < 0:
         return -_step(-value) - 1
     shift = max(0, value.bit_length() - 7)
@@ -83,25 +85,38 @@ class Distribution:
 
 
 class Histogram:
-    """Collects numbers; memory depends on their range, not on how many there are."""
+    """Collects numbers; memory depends on their range, not on how many there are.
+
+    Numbers are put into their steps many at a time: one by one, that took a third of a whole profile.
+    """
 
     def __init__(self) -> None:
         self._steps: dict[int, int] = {}
+        self._new: list[int] = []
         self._sum = self._count = self._minimum = self._maximum = 0
 
     def add(self, value: int) -> None:
         """Take a number in."""
-        if not self._count or value < self._minimum:
-            self._minimum = value
-        if not self._count or value > self._maximum:
-            self._maximum = value
-        self._count += 1
-        self._sum += value
-        step = value if 0 <= value < _EXACT else _step(value)
-        self._steps[step] = self._steps.get(step, 0) + 1
+        self._new.append(value)
+        if len(self._new) >= _AT_ONCE:
+            self._settle()
+
+    def _settle(self) -> None:
+        if not self._new:
+            return
+        smallest, largest = min(self._new), max(self._new)
+        self._minimum = min(self._minimum, smallest) if self._count else smallest
+        self._maximum = max(self._maximum, largest) if self._count else largest
+        self._count += len(self._new)
+        self._sum += sum(self._new)
+        for value, count in Counter(self._new).items():
+            step = _step(value)
+            self._steps[step] = self._steps.get(step, 0) + count
+        self._new.clear()
 
     def distribution(self) -> Distribution:
         """What was collected."""
+        self._settle()
         bins = tuple((*_bounds(step), count) for step, count in sorted(self._steps.items()))
         mean = self._sum / self._count if self._count else 0.0
         return Distribution(self._count, mean, self._minimum, self._maximum, bins)

@@ -183,7 +183,7 @@ def lines(data: Dataset) -> Iterator[tuple[int, bytes]]:
     with data.open() as stream:
         packed = compression(stream)
         plain = cast("BinaryIO", Unpacked(stream, packed, data.path)) if packed else stream
-        for block in Reader(plain, longest=LIMITS["line-bytes"].value).blocks():
+        for block in Reader(plain, longest=LIMITS["line-bytes"].value, hashed=False).blocks():
             if block.skipped:
                 passed += 1
                 yield passed, b""
