@@ -285,7 +285,6 @@ class AWS:
         on_progress: Callable[[int], None] | None = None,
         content_type: str = CONTENT_TYPE,
         may_finish: Callable[[], None] | None = None,
-        measured: Measured | None = None,
     ) -> bool:
         """Send a file to a key, unless the same bytes lie there.
 
@@ -300,7 +299,6 @@ class AWS:
             on_progress: Told how many bytes have newly arrived, from this thread; adds up to `size`.
             content_type: Their media type.
             may_finish: Asked before the object comes to be; what it raises is raised, and nothing is left.
-            measured: What `measure` said of the file, to save hashing it once more.
 
         Returns:
             True when it was sent, False when the same bytes were there.
@@ -309,7 +307,7 @@ class AWS:
             DatasetError: The file cannot be read, or changed since it was checked; nothing is left under the key.
             AWSError: S3 refused or failed; nothing is left under the key.
         """
-        options: Any = {"content_type": content_type, "may_finish": may_finish, "measured": measured}
+        options: Any = {"content_type": content_type, "may_finish": may_finish}
         if may_finish is not None:
             options["single_put"] = PART  # what can be held back goes in parts, so that it need not wait to begin
         return Upload(self._store(), path, uri, sha256, size, on_progress, **options).send()

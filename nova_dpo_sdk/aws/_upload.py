@@ -33,6 +33,7 @@ WORKERS = 4
 CONTENT_TYPE = "application/jsonl"
 
 _MOST_PARTS = 10_000
+_PIECE = 256 * 1024
 _DAMAGED = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch"})
 _DAMAGE_RETRY = RetryPolicy(attempts=3)
 
@@ -44,34 +45,23 @@ class Measured:
     Attributes:
         size: How many there are.
         sha256: Hash of all of them, in hex.
-        part_size: Bytes in a part.
-        parts: Hash of each part, as S3 writes it.
     """
 
     size: int
     sha256: str
-    part_size: int
-    parts: tuple[str, ...]
 
 
-def measure(file: BinaryIO, size: int) -> Measured:
-    """Hash a file whole and in parts, in about the time that one of the two takes.
+def measure(file: BinaryIO) -> Measured:
+    """Count and hash the bytes of a file, from where it stands to its end.
 
-    Args:
-        file: Read from where it stands to its end.
-        size: How many bytes it is thought to have; only the size of the parts is made of it.
+    Nothing can be sent before that is done, so nothing else is done meanwhile; pieces that fit the processor's cache
+    are hashed a third faster than large ones.
     """
-    part_size = _part_size(PART, size)
-    whole, read, parts = hashlib.sha256(), 0, list[str]()
-    with ThreadPoolExecutor(2, thread_name_prefix="nova-hash") as pool:
-        coming = pool.submit(_read_full, file, part_size)
-        while data := coming.result():
-            coming = pool.submit(_read_full, file, part_size)
-            part = pool.submit(_sha256, data)
-            whole.update(data)
-            read += len(data)
-            parts.append(part.result())
-    return Measured(read, whole.hexdigest(), part_size, tuple(parts))
+    digest, size = hashlib.sha256(), 0
+    while piece := file.read(_PIECE):
+        digest.update(piece)
+        size += len(piece)
+    return Measured(size, digest.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -106,7 +96,6 @@ class Upload:
         single_put: Largest size in bytes that goes in one request.
         content_type: Media type of the bytes.
         may_finish: Asked when all parts are there; the object comes to be only when it returns, not when it raises.
-        measured: What the parts must hash to, if that is known; then the file is not hashed whole again.
     """
 
     store: ObjectStore
@@ -119,7 +108,6 @@ class Upload:
     single_put: int = SINGLE_PUT
     content_type: str = CONTENT_TYPE
     may_finish: Callable[[], None] | None = None
-    measured: Measured | None = None
     _told: int = field(default=0, init=False, repr=False)
 
     def send(self) -> bool:
@@ -256,13 +244,11 @@ class Upload:
         # Leaving the pool waits for the parts on their way, so none arrives after an abort.
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="nova-upload") as pool:
             on_their_way: set[Future[dict[str, Any]]] = set()
-            pieces = self._counted(file, self.measured.part_size) if self.measured else self._checked(file, self._part)
-            for number, data in enumerate(pieces, start=1):
-                checksum = self._verified(number, data)  # here, while the others are sending
+            for number, data in enumerate(self._checked(file, self._part), start=1):
                 if len(on_their_way) > WORKERS:  # one waits for its turn, so that no connection idles
                     done, on_their_way = wait(on_their_way, return_when=FIRST_COMPLETED)
                     sent += self._landed(done)
-                on_their_way.add(pool.submit(self._send_part, begun, number, data, checksum))
+                on_their_way.add(pool.submit(self._send_part, begun, number, data))
             sent += self._landed(on_their_way)
         return sorted(
             ({key: part[key] for key in ("PartNumber", "ETag", "ChecksumSHA256")} for part in sent),
@@ -278,13 +264,8 @@ class Upload:
     def _part(self) -> int:
         return _part_size(self.part_size, self.size)
 
-    def _verified(self, number: int, data: bytes) -> dict[str, str]:
+    def _send_part(self, begun: _Begun, number: int, data: bytes) -> dict[str, Any]:
         checksum = _checksum(data)
-        if self.measured is not None and self.measured.parts[number - 1] != checksum["ChecksumSHA256"]:
-            raise self._changed()
-        return checksum
-
-    def _send_part(self, begun: _Begun, number: int, data: bytes, checksum: Mapping[str, str]) -> dict[str, Any]:
         held = begun.parts.get(number)
         if held is not None and _is_same(held, data, checksum["ChecksumSHA256"]):
             etag = held["ETag"]
@@ -320,16 +301,6 @@ class Upload:
         if read != self.size or file.read(1) or digest.hexdigest() != self.sha256:
             raise self._changed()
         if data:
-            yield data
-
-    def _counted(self, file: BinaryIO, size: int) -> Iterator[bytes]:
-        """The file's bytes in pieces of `size`, which are held against their own hashes later."""
-        left = self.size
-        while left:
-            data = _read_full(file, min(size, left))
-            left -= len(data)
-            if not data or (not left and file.read(1)):
-                raise self._changed()
             yield data
 
     def _changed(self) -> DatasetError:

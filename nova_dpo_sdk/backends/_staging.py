@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -71,11 +70,10 @@ def _send(
         size=measured.size,
         on_progress=told,
         may_finish=agreed,
-        measured=measured,
     )
     return replace(data, sources=(aws.ranged(uri),), known=checking.result())
 
 
 def _measured(data: Dataset) -> Measured:
     with data.open() as file:
-        return measure(file, os.fstat(file.fileno()).st_size)
+        return measure(file)
