@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nova_dpo_sdk import ChatDataset, NovaModel, PreferenceDataset
 from nova_dpo_sdk.datasets._histogram import Histogram, Sample
+from nova_dpo_sdk.datasets._plot import drawing
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError
 
 if TYPE_CHECKING:
@@ -203,6 +204,17 @@ def test_the_picture_is_a_picture(tmp_path: Path) -> None:
         held.profile().plot(tmp_path / "gone" / "p.png")
     with pytest.raises(DatasetError, match="cannot be written"):
         held.profile().plot(tmp_path / "p.docx")
+
+
+@pytest.mark.parametrize("words", [1, 100_000])
+def test_the_legend_covers_no_data_and_stays_in_the_picture(tmp_path: Path, words: int) -> None:
+    pytest.importorskip("matplotlib")
+    figure = drawing(pairs(tmp_path, *many(5, good="word " * words)).profile(), None)
+    figure.canvas.draw()
+    [legend] = [axis.get_legend() for axis in figure.axes if axis.get_legend()]
+    box = legend.get_window_extent()
+    assert not [axis for axis in figure.axes if box.overlaps(axis.get_window_extent())]
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
 
 
 def test_a_picture_without_matplotlib_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,11 @@ _BARS = 48
 
 def draw(profile: Profile, path: str | os.PathLike[str], advice: Advice | None) -> None:
     """Draw a profile into a file; see `Profile.plot`."""
+    _save(drawing(profile, advice), Path(path))
+
+
+def drawing(profile: Profile, advice: Advice | None) -> Any:
+    """The picture as a matplotlib figure."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -40,7 +45,7 @@ def draw(profile: Profile, path: str | os.PathLike[str], advice: Advice | None) 
     _lengths(axes[0][1], profile)
     _bottom_left(axes[1][0], profile)
     _counts(axes[1][1], profile)
-    _save(figure, Path(path))
+    return figure
 
 
 def _save(figure: Any, target: Path) -> None:
@@ -95,8 +100,12 @@ def _lengths(axis: Any, profile: Profile) -> None:
     axis.set_ylim(0, 102)
     axis.yaxis.set_major_formatter(_as_percent)
     axis.xaxis.set_major_formatter(_as_number)
-    axis.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="upper left")
     _style(axis, "Share of records up to a length", "characters (logarithmic)", records=False)
+    # Below the chart: wherever it stood inside, some data would run through it.
+    axis.legend(
+        frameon=False, fontsize=8.5, labelcolor=_INK, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=len(drawn),
+        columnspacing=1.2, handlelength=1.2, handletextpad=0.5,
+    )  # fmt: skip
 
 
 def _bottom_left(axis: Any, profile: Profile) -> None:
