@@ -210,7 +210,7 @@ def test_the_picture_is_a_picture(tmp_path: Path) -> None:
 def test_the_legend_covers_no_data_and_stays_in_the_picture(tmp_path: Path, words: int) -> None:
     pytest.importorskip("matplotlib")
     figure = drawing(pairs(tmp_path, *many(5, good="word " * words)).profile(), None)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     [legend] = [axis.get_legend() for axis in figure.axes if axis.get_legend()]
     box = legend.get_window_extent()
     assert not [axis for axis in figure.axes if box.overlaps(axis.get_window_extent())]
