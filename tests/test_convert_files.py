@@ -95,11 +95,14 @@ FULL = """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs limits on the size of files")
-def test_a_full_disk_leaves_nothing_behind(tmp_path):
+@pytest.mark.parametrize("older", ["", "older"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, older):
     assert resource.RLIM_INFINITY  # the program below limits itself, as a full disk would
+    if older:
+        (tmp_path / "made.jsonl").write_text(older)
     program = [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path / "made.jsonl")]
     assert subprocess.run(program, check=False).returncode == 0
-    assert list(tmp_path.iterdir()) == []
+    assert [path.read_text() for path in tmp_path.iterdir()] == ([older] if older else [])
 
 
 KILLED = """

@@ -187,3 +187,36 @@ def test_a_turn_after_the_answer_is_no_part_of_it(tmp_path, text):
     )
     assert len(made) == 2 - sum(result.dropped.values())
     assert all("Human" not in json.dumps(each) for each in made)
+
+
+HALVES = [r"\ud800", r"\udc00", r"a\uDBFFb", r"\ud800\ud800", r"\udc00\ud800", r"\ud83d\\ude00", "\\ud800\u00e9"]
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("layout", LANES)
+def test_half_a_character_is_never_altered_nor_written(tmp_path, layout, half):
+    convert = convert_chats if BY_NAME[layout].kind == "chat" else convert_preferences
+    text, source = json.dumps(PLAIN[layout]), tmp_path / "source.jsonl"
+    assert 'A"' in text  # the answer, or its end
+    source.write_text("\n".join([text, text.replace('A"', f'{half}"'), text]))
+    from_file = convert(source, tmp_path / "made.jsonl", layout)
+    written = (tmp_path / "made.jsonl").read_bytes()
+    records = [json.loads(line) for line in source.read_text().splitlines()]
+    from_memory = convert(records, tmp_path / "again.jsonl", layout)
+    assert (from_file.written, from_file.dropped) == (2, {"lone-surrogate": 1})
+    assert (from_memory.written, from_memory.dropped, from_memory.details) == (2, from_file.dropped, from_file.details)
+    assert (tmp_path / "again.jsonl").read_bytes() == written
+    assert b"\\ud" not in written.lower()
+
+
+def test_half_a_character_in_a_field_that_nobody_reads_harms_nothing(tmp_path):
+    record = {"prompt": "Q", "chosen": "A", "rejected": "B", "source": "\ud800"}
+    assert preferences(tmp_path, record)[1] == [pair("Q", "A", "B")]
+
+
+@pytest.mark.parametrize("kind", ["preference", "chat"])
+def test_half_a_character_in_a_record_of_novas_own_is_dropped(tmp_path, kind):
+    made, convert = (pair, convert_preferences) if kind == "preference" else (lambda q, a, _: chat(q, a), convert_chats)
+    (tmp_path / "source.jsonl").write_text("\n".join(json.dumps(made("Q", each, "B")) for each in ("A", "\udc00")))
+    result = convert(tmp_path / "source.jsonl", tmp_path / "made.jsonl")
+    assert (result.read, result.written, sum(result.dropped.values())) == (2, 1, 1)

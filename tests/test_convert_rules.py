@@ -25,6 +25,10 @@ DROPPED = [
     ("missing-field", {"prompt": "Q", "chosen": "A", "rejected": None}),
     ("not-text", {"prompt": "Q", "chosen": 5, "rejected": "B"}),
     ("not-text", {"prompt": ["Q"], "chosen": "A", "rejected": "B"}),
+    ("not-text", talk({"role": "user", "content": 5})),
+    ("not-text", talk({"role": "user", "content": ["Q", 5]})),
+    ("not-text", talk({"role": "user", "content": [{"type": "text"}]})),
+    ("missing-field", talk({"role": "user", "content": None})),
     ("not-an-object", ["Q", "A", "B"]),
     ("tool-turn", talk(USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}, USER)),
     ("tool-turn", talk(USER, {"role": "tool", "content": "4"})),
@@ -54,6 +58,12 @@ def test_what_nova_cannot_hold_is_dropped_by_name(tmp_path, rule, record):
     assert (result.read, result.written) == (2, 1)
     assert (result.details[0].record, result.details[0].code) == (2, rule)
     assert DROPS[rule] in result.details[0].message
+
+
+def test_a_chat_whose_last_answer_is_blank_is_dropped(tmp_path):
+    blank = {"messages": [USER, ANSWER | {"content": " "}]}
+    result, written = chats(tmp_path, {"messages": [USER, ANSWER]}, blank)
+    assert (result.dropped, written) == ({"empty-turn": 1}, [chat("Q", "A")])
 
 
 def system(text):
