@@ -29,6 +29,7 @@ DROPPED = [
     ("not-text", talk({"role": "user", "content": ["Q", 5]})),
     ("not-text", talk({"role": "user", "content": [{"type": "text"}]})),
     ("missing-field", talk({"role": "user", "content": None})),
+    ("tool-turn", talk({"role": "user", "content": [{"type": "tool_result", "text": "4"}]})),
     ("not-an-object", ["Q", "A", "B"]),
     ("tool-turn", talk(USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}, USER)),
     ("tool-turn", talk(USER, {"role": "tool", "content": "4"})),

@@ -6,10 +6,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+from typing import TYPE_CHECKING
 
 import pytest
 from dataset_records import line, pair
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
