@@ -371,9 +371,9 @@ def _script(prompt: str, answer: str) -> str:
     text = prompt[:_LOOKED_AT] + answer[:_LOOKED_AT]
     if text.isascii():
         return "Latin"
-    plain = text.encode("ascii", "ignore")
-    counts = Counter(filter(None, map(_script_of, filter(_is_wide, text))))
-    counts["Latin"] += len(plain.translate(None, _NO_LETTERS))
+    counts = Counter([_script_of(each) for each in text if each > "\x7f"])
+    counts.pop("", None)
+    counts["Latin"] += len(text.encode("ascii", "ignore").translate(None, _NO_LETTERS))
     if counts["Kana"] and counts["Kana"] * 10 >= counts["Han"]:
         return "Japanese"
     script, count = counts.most_common(1)[0]
@@ -381,7 +381,6 @@ def _script(prompt: str, answer: str) -> str:
 
 
 _NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
-_is_wide = "\x7f".__lt__
 
 _SCRIPTS = (
     (0x0041, 0x024F, "Latin"), (0x0370, 0x03FF, "Greek"), (0x0400, 0x052F, "Cyrillic"), (0x0530, 0x058F, "Armenian"),
