@@ -67,6 +67,19 @@ def test_the_record_tells_the_whole_story(nova, chats, pairs):
     assert dpo.plan["recipe"]["run"]["name"] == dpo.current.job
 
 
+def test_the_intent_is_what_was_sent_without_placeholders(nova, chats):
+    nova.chain("tone").start("sft", SFT, chats)
+    _, sent = nova.chain("tone").record("sft").plan["objects"]
+    held = nova.backend.api().get(PYTORCHJOBS, "kubeflow", sent["metadata"]["name"])
+    assert held["spec"]["pytorchReplicaSpecs"] == sent["spec"]["pytorchReplicaSpecs"]
+    assert "<account>" not in json.dumps(sent)
+
+
+def test_a_deadline_is_said_as_people_say_it(nova, chats):
+    with pytest.raises(JobFailedError, match=r"by its deadline, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, and was stopped"):
+        nova.chain("tone").run("sft", SFT, chats, policy=StagePolicy(deadline=10))
+
+
 def test_a_finished_stage_costs_one_get(cloud, nova, chats, pairs):
     two_stages(nova, chats, pairs)
     again = somewhere_else(cloud)

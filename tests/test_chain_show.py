@@ -12,7 +12,7 @@ from test_chain_records import NOON, record
 from nova_dpo_sdk import Checkpoint, DPORecipe, LoRA, NovaClient, NovaModel, SFTRecipe
 from nova_dpo_sdk.chain import Outcome, StageStatus
 from nova_dpo_sdk.chain._records import Attempt, Parent
-from nova_dpo_sdk.chain._show import chain_html, chain_lines, duration, gpu_hours, stage_took
+from nova_dpo_sdk.chain._show import chain_html, chain_lines, chains_lines, duration, gpu_hours, stage_took
 from nova_dpo_sdk.chain._timeline import draw_timeline
 from nova_dpo_sdk.errors import ConfigurationError, ServiceError
 from nova_dpo_sdk.export import StateMachine
@@ -81,6 +81,43 @@ def test_the_table_fits_80_columns_and_says_why_a_stage_failed():
     assert "running" in lines[5]
     assert "DeadlineExceeded: too late" in " ".join(lines[7:])
     assert chain_lines("tone", [], NOON) == ["chain tone: no stage was begun yet"]
+
+
+def test_html_says_each_reason_whole_and_sets_figures_below_each_other():
+    told = chain_html("tone", stages(), at(12))
+    (reason,) = [each for each in told.split("<p>") if "DeadlineExceeded" in each]
+    assert reason.startswith(f"{stages()[2].stage}: DeadlineExceeded: too late</p>")
+    assert told.count("<td style='text-align:right'>") == 3 * len(stages())
+    assert told.count("<th style='text-align:left'>") == 3
+    assert "<th style='text-align:right'>tries</th>" in told
+    alone = chain_html("tone", stages()[:1], at(12))
+    assert "tries" not in alone
+
+
+def test_chains_are_listed_with_what_asks_for_somebody_first():
+    finished, retried, failed, running, claimed = stages()
+    refused = record(stage="refused", status=StageStatus.REFUSED)
+    chains = {
+        "good": [finished, retried],
+        "bad": [finished, failed, running],
+        "on": [finished, running],
+        "new": [claimed],
+        "a-chain-whose-name-is-as-long-as-a-name-can-be-" + "x" * 16: [refused],
+        "begun-anew": [finished, record(stage="again", status=StageStatus.RESET)],
+    }
+    lines = chains_lines(chains, at(12))
+    assert max(map(len, lines)) <= 80
+    states = [line[lines[0].index("state") :].split("  ")[0] for line in lines[1:]]
+    assert states == ["finished", "failed", "under way", "under way", "refused", "reset"]
+    assert [line.split("  ")[-1].strip() for line in lines] == [
+        "GPU-hours",
+        "256.0",
+        "288.0",
+        "160.0",
+        "0.0",
+        "0.0",
+        "128.0",
+    ]
 
 
 def test_html_is_escaped():

@@ -24,7 +24,10 @@ def test_chains_are_listed_with_how_far_they_have_come(shell, cloud, begun):
     local = shell.local(cloud)
     told = shell("chain", "list", *local)
     assert told.code == 0
-    assert told.out.startswith(f"{begun.name}: 1 of 2 stages finished, ")
+    head, line = told.out.splitlines()
+    assert head.split() == ["chain", "finished", "state", "newest", "GPU-hours"]
+    assert line.split()[:6] == [begun.name, "1", "of", "2", "under", "way"]
+    assert line.index("under way") == head.index("state")
     (one,) = shell("chain", "list", *local, "--json").json
     assert (one["chain"], one["finished"], one["stages"]) == ("tone", 1, ["sft", "dpo"])
     elsewhere = shell("chain", "list", *local, "--output", "s3://acme-nova/other")
@@ -86,6 +89,10 @@ def test_reset_refuses_a_running_stage_and_stops_it_when_told_to(shell, cloud, b
     assert told.code == 0
     assert "dpo is reset" in told.out
     assert str(begun.record("dpo").status) == "reset"
+    again = shell("chain", "reset", "tone", "sft", *local, "--json").json
+    assert (again["stage"], again["status"], again["checkpoint"]) == ("sft", "reset", None)
+    assert [each["outcome"] for each in again["attempts"]] == ["succeeded"]
+    assert shell("chain", "list", *local).out.splitlines()[1].split()[1:5] == ["0", "of", "2", "reset"]
 
 
 def test_lineage_is_told_in_words_and_in_json(shell, cloud, begun):

@@ -47,7 +47,7 @@ def test_every_command_answers_in_json_or_is_known_to_have_no_answer():
         for each in COMMANDS
         if each._defaults.get("run") and "--json" not in each._option_string_actions
     }
-    assert without - {"chain reset"} == set(NO_JSON)
+    assert without == set(NO_JSON)
 
 
 def test_profile_and_new_recipes_answer_in_json(shell):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nova_dpo_sdk.chain._records import StageStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from nova_dpo_sdk.chain._records import Attempt, StageRecord
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 COLUMNS = ("stage", "after", "state", "tries", "took", "GPU-hours")
 _WIDTH = 80
 _NAME = 36
-_RIGHT = ("tries", "took", "GPU-hours")
+_RIGHT = ("tries", "took", "finished", "GPU-hours")
+BADLY = (StageStatus.FAILED, StageStatus.STOPPED, StageStatus.REFUSED)
+"""A stage so has ended without a checkpoint, and says why."""
 
 
 def took(attempt: Attempt, now: datetime) -> timedelta:
@@ -98,9 +100,14 @@ def chain_lines(
     """A chain as a table for 80 columns, and below it why stages ended badly."""
     if not records:
         return [headline(name, records, now)]
-    cells = [COLUMNS, *rows(records, now, seen or {})]
-    kept = [n for n, column in enumerate(COLUMNS) if column != "tries" or any(row[n] != "1" for row in cells[1:])]
-    return [headline(name, records, now), *_table([[row[n] for n in kept] for row in cells]), *_reasons(records)]
+    columns, cells = _columns(rows(records, now, seen or {}))
+    return [headline(name, records, now), *_table([columns, *cells]), *_wrapped(_reasons(records))]
+
+
+def _columns(cells: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows, without the tries where every stage had one."""
+    kept = [n for n, column in enumerate(COLUMNS) if column != "tries" or any(row[n] != "1" for row in cells)]
+    return [COLUMNS[n] for n in kept], [[row[n] for n in kept] for row in cells]
 
 
 def _table(cells: Sequence[Sequence[str]]) -> list[str]:
@@ -128,21 +135,70 @@ def _aligned(cell: str, width: int, column: str) -> str:
 
 
 def _reasons(records: Sequence[StageRecord]) -> list[str]:
-    lines: list[str] = []
+    """Why stages are not finished, one line for each that says."""
+    told: list[str] = []
     for record in records:
         last = record.current
         why = ": ".join(part for part in (last.reason, last.message) if part)
         if why and record.status is not StageStatus.FINISHED:
-            lines += textwrap.wrap(f"{record.stage}: {why}", _WIDTH, subsequent_indent="    ", break_on_hyphens=False)
-    return lines
+            told.append(f"{record.stage}: {why}")
+    return told
+
+
+def _wrapped(lines: Iterable[str]) -> list[str]:
+    return [
+        part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+    ]
+
+
+def html_table(columns: Sequence[str], cells: Iterable[Sequence[str]], right: Container[str]) -> str:
+    """A table for a notebook, escaped, with figures below each other: notebooks set everything to the right.
+
+    Args:
+        columns: The head.
+        cells: The rows.
+        right: The columns of figures.
+    """
+    styles = [f"text-align:{'right' if column in right else 'left'}" for column in columns]
+
+    def row(kind: str, texts: Sequence[str]) -> str:
+        made = (
+            f"<{kind} style='{style}'>{html.escape(text)}</{kind}>" for style, text in zip(styles, texts, strict=True)
+        )
+        return f"<tr>{''.join(made)}</tr>"
+
+    return f"<table>{row('th', columns)}{''.join(row('td', each) for each in cells)}</table>"
 
 
 def chain_html(name: str, records: Sequence[StageRecord], now: datetime) -> str:
     """A chain for a notebook, escaped."""
-    head = "".join(f"<th>{column}</th>" for column in COLUMNS)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows(records, now, {})
-    )
+    columns, cells = _columns(rows(records, now, {}))
     why = "".join(f"<p>{html.escape(line)}</p>" for line in _reasons(records))
-    table = f"<table><tr>{head}</tr>{body}</table>" if records else ""
+    table = html_table(columns, cells, _RIGHT) if records else ""
     return f"<p>{html.escape(headline(name, records, now))}</p>{table}{why}"
+
+
+def chains_lines(chains: Mapping[str, Sequence[StageRecord]], now: datetime) -> list[str]:
+    """Many chains as a table for 80 columns, one in a line."""
+    head = ("chain", "finished", "state", "newest", "GPU-hours")
+    cells = [
+        (
+            name,
+            f"{sum(each.status is StageStatus.FINISHED for each in records)} of {len(records)}",
+            _state(records),
+            f"{max(each.claimed_at for each in records):%Y-%m-%d %H:%M}",
+            hours(sum(gpu_hours(each, now) for each in records)),
+        )
+        for name, records in chains.items()
+    ]
+    return _table([head, *cells])
+
+
+def _state(records: Sequence[StageRecord]) -> str:
+    """What a chain as a whole is: what asks for somebody comes first."""
+    badly = [each.status for each in records if each.status in BADLY]
+    if badly:
+        return str(badly[0])
+    if any(each.status.is_under_way for each in records):
+        return "under way"
+    return str(next((each.status for each in records if each.status is not StageStatus.FINISHED), "finished"))

@@ -290,7 +290,7 @@ class Stage:
         """Begin the stage, or begin it anew: the intent is written when all is in place but the job."""
         plan, record = self._intent()
         try:
-            job = self._place.client.submit(plan, on_ready=lambda: self._write_claim(record))
+            job = self._place.client.submit(plan, on_ready=lambda: self._write_claim(record, plan))
         except _Overtaken:
             return False
         except (ClusterError, AWSError, PlanRejectedError, JobError) as error:
@@ -310,8 +310,9 @@ class Stage:
             return self._script
         return draft(self._script.backend, replace(self._script.inputs, attempt=number))
 
-    def _write_claim(self, record: StageRecord) -> None:
+    def _write_claim(self, record: StageRecord, plan: Plan) -> None:
         store = self._place.store
+        record = record.replace(plan=plan.resolved().to_dict())  # what will be sent, without placeholders
         held = store.claim(record) if self._held is None else store.advance(self._held, record)
         if held is None:
             raise _Overtaken
@@ -499,7 +500,7 @@ class Stage:
         self.error = _as_recorded(self.record)
 
     def _overdue(self) -> None:
-        message = f"it was not finished by its deadline, {self._deadline}, and was stopped"
+        message = f"it was not finished by its deadline, {self._deadline:%Y-%m-%d %H:%M:%S %Z}, and was stopped"
         self._end(StageStatus.FAILED, Outcome.OVERDUE, "DeadlineExceeded", message)
         self.job.cancel()
         self.error = _as_recorded(self.record)

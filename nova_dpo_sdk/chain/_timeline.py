@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk.chain._records import Outcome, StageStatus
-from nova_dpo_sdk.chain._show import duration, gpu_hours, headline, hours, stage_took, took
+from nova_dpo_sdk.chain._records import Outcome
+from nova_dpo_sdk.chain._show import BADLY, duration, gpu_hours, headline, hours, stage_took, took
 from nova_dpo_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ _WORDS = {
     "#3b6ea5": "under way",
     _WAITED: "being submitted",
 }
-_BADLY = (StageStatus.FAILED, StageStatus.STOPPED, StageStatus.REFUSED)
 _HEIGHT = 0.56
 _LONGEST_NAME = 34
 
@@ -94,6 +93,10 @@ class _Timeline:
         self._arrows()
         if any(each.ended_at is None for record in self._records for each in record.attempts):
             self._axis.axvline(self._x(self._now), color=_PALE, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+            self._axis.annotate(
+                "now", (self._x(self._now), 1.0), xycoords=("data", "axes fraction"), xytext=(0, 3),
+                textcoords="offset points", ha="center", va="bottom", fontsize=9, color=_PALE,
+            )  # fmt: skip
         self._legend()
         self._style()
 
@@ -134,15 +137,16 @@ class _Timeline:
         if len(record.attempts) > 1:
             words.append(f"{len(record.attempts)} attempts")
         gap = 0.012 * self._seconds / self._per
+        ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.9, "pad": 1.5}
         self._axis.annotate(
             " · ".join(words), (last + gap, row), ha="left", va="center", fontsize=9, color=_INK, zorder=4,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.9, "pad": 1.5},
+            bbox=ground,
         )  # fmt: skip
         why = record.current.reason
-        if why and record.status in _BADLY:
+        if why and record.status in BADLY:
             self._axis.annotate(
                 why, (last + gap, row + 0.31), ha="left", va="center", fontsize=8, color=_COLOURS[Outcome.FAILED],
-                zorder=4, parse_math=False,
+                zorder=4, parse_math=False, bbox=ground,
             )  # fmt: skip
 
     def _arrows(self) -> None:

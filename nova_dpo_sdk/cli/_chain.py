@@ -9,7 +9,7 @@ from nova_dpo_sdk.backends import JobRef
 from nova_dpo_sdk.chain import Chain, ChainStore
 from nova_dpo_sdk.chain._lineage import lineage as trace
 from nova_dpo_sdk.chain._records import StageStatus, legal_name
-from nova_dpo_sdk.chain._show import chain_lines, duration, gpu_hours, headline, stage_took
+from nova_dpo_sdk.chain._show import chain_lines, chains_lines, duration, gpu_hours, stage_took
 from nova_dpo_sdk.chain._timeline import draw_timeline
 from nova_dpo_sdk.cli._out import BAD, GOOD, complain, in_a_line, plural, say, say_json, wrapped
 from nova_dpo_sdk.cli._place import aws, backend, connection
@@ -32,9 +32,7 @@ def list_chains(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say_json([_summary(name, records, now) for name, records in found.items()])
         return GOOD
-    say(*(headline(name, records, now).removeprefix("chain ") for name, records in found.items()))
-    if not found:
-        say(f"No chains below {_output(arguments)}.")
+    say(*(chains_lines(found, now) if found else [f"No chains below {_output(arguments)}."]))
     return GOOD
 
 
@@ -81,6 +79,9 @@ def reset(arguments: argparse.Namespace) -> int:
         known = ", ".join(each.stage for each in records)
         raise ConfigurationError(f"Chain {arguments.name} has no stage {arguments.stage!r}; it has {known}.")
     after = _chain(arguments, record).reset(arguments.stage, cancel=arguments.cancel)
+    if arguments.json:
+        say_json(_stage(after, _now(arguments), {}))
+        return GOOD
     say(f"{after.stage} is reset: the next run of the script begins it anew. What was before stays in its record.")
     return GOOD
 

@@ -467,7 +467,7 @@ def _chain(words: Words) -> None:
         word.add_argument("--region", metavar="R", help="AWS Region (default: that of your AWS configuration)")
         word.add_argument("--account", metavar="N", help="your account, 12 digits (default: asked of AWS)")
         _local(word)
-    for word in (listed, show, resume, lineage):
+    for word in (listed, show, resume, reset, lineage):
         _json(word)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk.chain._show import duration, hours, stage_took
+from nova_dpo_sdk.chain._show import duration, hours, html_table, stage_took
 from nova_dpo_sdk.errors import ConfigurationError
 from nova_dpo_sdk.sweep._trials import Trial, shown
 
@@ -137,9 +137,8 @@ class SweepResults:
         return "\n".join([self._head(), *table([self._columns(), *self._cells()]), *self._reasons()])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self._columns())
-        rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in cells) for cells in self._cells())
-        rows_html = f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+        columns = self._columns()
+        rows_html = html_table(columns, self._cells(), [each for each in columns if each != "status"])
         return f"<p>{html.escape(self._head())}</p>{rows_html}"
 
     def _head(self) -> str:
