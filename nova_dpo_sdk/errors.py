@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 
 class Severity(str, Enum):
@@ -89,30 +89,28 @@ class Finding:
         return " ".join(parts)
 
 
+class _HasFindings(Protocol):
+    @property
+    def findings(self) -> tuple[Finding, ...]: ...
+
+
 class Judged:
     """What is judged by its findings before anything is sent."""
 
-    if TYPE_CHECKING:  # at run time a dataclass would take it for a field's default
-
-        @property
-        def findings(self) -> tuple[Finding, ...]:
-            """Errors, warnings and notes."""
-            ...
-
     @property
-    def errors(self) -> tuple[Finding, ...]:
+    def errors(self: _HasFindings) -> tuple[Finding, ...]:
         """The findings that stop it."""
         return tuple(each for each in self.findings if each.is_error)
 
     @property
-    def warnings(self) -> tuple[Finding, ...]:
+    def warnings(self: _HasFindings) -> tuple[Finding, ...]:
         """The findings that a careful person looks at."""
         return tuple(each for each in self.findings if each.severity is Severity.WARNING)
 
     @property
-    def ok(self) -> bool:
+    def ok(self: _HasFindings) -> bool:
         """Whether nothing stands in its way."""
-        return not self.errors
+        return not any(each.is_error for each in self.findings)
 
 
 class NovaError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nova_dpo_sdk._time import SystemClock
 from nova_dpo_sdk._version import __version__
@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Words = argparse._SubParsersAction[argparse.ArgumentParser]  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - argparse has no public name for it
+
+
+class _Options(Protocol):
+    """What options are added to: a parser, or a group of one."""
+
+    def add_argument(self, *flags: str, **about: Any) -> Any:
+        """Add one."""
+        ...
+
 
 MODELS = ("nova-micro", "nova-lite", "nova-pro", "nova-lite-2")
 P5 = "ml.p5.48xlarge"
@@ -82,7 +91,7 @@ def _noun(words: Words, name: str, about: str) -> Words:
     return made.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
-def _platform(word: argparse.ArgumentParser, about: str = "where jobs run (default: hyperpod)") -> None:
+def _platform(word: _Options, about: str = "where jobs run (default: hyperpod)") -> None:
     word.add_argument("--platform", choices=PLATFORMS, default="hyperpod", help=about)
 
 
@@ -167,7 +176,7 @@ def _recipe(words: Words) -> None:
         _json(word)
 
 
-def _extra(word: argparse.ArgumentParser) -> None:
+def _extra(word: _Options) -> None:
     word.add_argument(
         "--extra", metavar="PATH", action="append", default=[], help="unknown key to carry along, such as run.new_key"
     )
@@ -313,7 +322,7 @@ def _run_options(word: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--attempt", type=_count, default=1, metavar="N", help="2, 3, ... to run the same again")
     what.add_argument("--allow", action="append", default=[], metavar="CODE", help="leave out a warning; repeatable")
-    _extra(what)  # type: ignore[arg-type] # a group takes arguments as a parser does
+    _extra(what)
     _where(word)
     _on_hyperpod(word.add_argument_group("on HyperPod"))
     _on_training_jobs(word.add_argument_group("on SageMaker Training Jobs"))
@@ -322,7 +331,7 @@ def _run_options(word: argparse.ArgumentParser) -> None:
 
 def _where(word: argparse.ArgumentParser) -> None:
     where = word.add_argument_group("where")
-    _platform(where)  # type: ignore[arg-type] # a group takes arguments as a parser does
+    _platform(where)
     where.add_argument("--output", metavar="S3", help="S3 prefix for data, plans and manifests")
     where.add_argument("--instance-type", metavar="TYPE", help=f"instance type (default: {P5})")
     where.add_argument("--image", metavar="URI", help="training image (default: AWS's for Region and technique)")
@@ -330,10 +339,10 @@ def _where(word: argparse.ArgumentParser) -> None:
     where.add_argument("--deadline", type=_count, metavar="S", help="seconds after which it is ended for good")
     where.add_argument("--region", metavar="R", help="AWS Region (default: that of your AWS configuration)")
     where.add_argument("--account", metavar="N", help="your account, 12 digits (default: asked of AWS at submit)")
-    _local(where)  # type: ignore[arg-type] # the same
+    _local(where)
 
 
-def _on_hyperpod(where: argparse._ArgumentGroup) -> None:
+def _on_hyperpod(where: _Options) -> None:
     where.add_argument("--cluster", metavar="NAME", help="the HyperPod cluster")
     where.add_argument("--namespace", metavar="NAME", help="Kubernetes namespace (default: kubeflow)")
     where.add_argument("--queue", metavar="NAME", help="Kueue's local queue, such as hyperpod-ns-nlp-localqueue")
@@ -341,7 +350,7 @@ def _on_hyperpod(where: argparse._ArgumentGroup) -> None:
     where.add_argument("--backoff-limit", type=_count, metavar="N", help="restarts after which it fails for good")
 
 
-def _on_training_jobs(where: argparse._ArgumentGroup) -> None:
+def _on_training_jobs(where: _Options) -> None:
     where.add_argument("--role", metavar="ARN", help="the execution role that SageMaker assumes")
     where.add_argument("--volume-gb", type=_count, metavar="GB", help="storage of each instance (default: 30)")
     for name, about in (("subnet", "a subnet"), ("security-group", "a security group")):
@@ -357,7 +366,7 @@ def _on_training_jobs(where: argparse._ArgumentGroup) -> None:
     where.add_argument("--sequence-length", metavar="L", help="serverless: for sequences of this length, such as 8K")
 
 
-def _local(word: argparse.ArgumentParser) -> None:
+def _local(word: _Options) -> None:
     word.add_argument(
         "--local", metavar="FILE", help="use the rehearsal cloud of `nova-dpo cloud FILE`, or of `nova-dpo demo --keep`"
     )

@@ -44,7 +44,7 @@ def client(arguments: argparse.Namespace) -> NovaClient:
         given.update(_given(arguments, ("role",)), options=_training_options(arguments))
     else:
         given.update(_given(arguments, ("cluster", "namespace")), options=_hyperpod_options(arguments))
-    output = arguments.output or connection(arguments.local, arguments.clock).output
+    output: str = arguments.output or connection(str(arguments.local), arguments.clock).output
     return NovaClient(_built(arguments, platform, given), output=output)
 
 
