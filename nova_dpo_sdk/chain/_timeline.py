@@ -115,7 +115,7 @@ class _Timeline:
         self._piece(row, begun, self._end(attempt), colour)
         width = self._x(self._end(attempt)) - self._x(begun)
         text = duration(took(attempt, self._now))
-        if width > 0.012 * len(text) * self._seconds / self._per:
+        if width > 0.017 * len(text) * self._seconds / self._per:
             middle = self._x(begun) + width / 2
             self._axis.text(middle, row, text, ha="center", va="center", color="white", fontsize=9, fontweight="bold")
         else:
