@@ -116,6 +116,15 @@ class Judged:
 class NovaError(Exception):
     """Base of everything this package raises on purpose."""
 
+    def also(self, sentence: str) -> None:
+        """Let the error say one thing more, which only who let it through knows.
+
+        Args:
+            sentence: A whole sentence.
+        """
+        text = str(self)
+        self.args = (f"{text}{'' if text.endswith(('.', ')')) else '.'} {sentence}", *self.args[1:])
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _revive, (type(self), self.args, dict(self.__dict__))
 

@@ -68,7 +68,12 @@ def xml(status: int, code: str, message: str = "no", **headers: str) -> Reply:
         (503, "SlowDown", ThrottledError, "slow down"),
         (429, "Whatever", ThrottledError, "slow down"),
         (400, "KMS.DisabledException", ServiceError, "kms_key_id"),
-        (500, "InternalError", ServiceError, "AWS answered InternalError. AWS says: no."),
+        (
+            500,
+            "InternalError",
+            ServiceError,
+            "AWS failed (InternalError), also after several tries. Try again in a minute. AWS says: no.",
+        ),
         (418, "", ServiceError, "AWS answered 418"),
     ],
 )
@@ -80,6 +85,7 @@ def test_each_answer_has_its_own_class_and_words(status: int, code: str, cls: ty
     assert error.operation == "GetObject"
     assert error.target == str(URI)
     assert error.code in {code, str(status)}
+    assert error.status == status
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own bytes
 
 

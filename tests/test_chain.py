@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from datetime import timedelta
 
 import pytest
@@ -78,6 +79,17 @@ def test_the_intent_is_what_was_sent_without_placeholders(nova, chats):
 def test_a_deadline_is_said_as_people_say_it(nova, chats):
     with pytest.raises(JobFailedError, match=r"by its deadline, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, and was stopped"):
         nova.chain("tone").run("sft", SFT, chats, policy=StagePolicy(deadline=10))
+
+
+def test_who_stops_waiting_for_a_cluster_that_does_not_answer_is_told_that_the_jobs_run_on(cloud, nova, chats):
+    stage = nova.chain("tone").start("sft", SFT, chats)
+    cloud.faults.hang_up("list", times=100_000)
+    with pytest.raises(ClusterError, match=r"try again\. That .* jobs of sft, which run on: run the script") as error:
+        stage.result()
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)  # noqa: S301 - our own bytes
+    cloud.faults.clear()
+    assert nova.chain("tone").run("sft", SFT, chats).uri
+    assert len(jobs(nova)) == 1
 
 
 def test_a_finished_stage_costs_one_get(cloud, nova, chats, pairs):

@@ -99,6 +99,8 @@ _SECRETIVE = re.compile(
     re.IGNORECASE,
 )
 _CLOCK_TOLERANCE_MINUTES = 5.0
+_FAULT_OF_AWS = 500
+"""HTTP statuses from here on are no fault of the caller."""
 _LONGEST_TEXT = 400
 DAMAGED = "DamagedAnswer"
 """The code of an error for an answer that could not be read."""
@@ -187,6 +189,8 @@ def _verdict(code: str, status: int, skew: float) -> tuple[type[AWSError], str]:
         return NotFoundError, f"it does not exist ({code})."
     if code in _THROTTLED or status == 429:
         return ThrottledError, f"AWS asks to slow down ({code}), also after several tries. Try again in a minute."
+    if status >= _FAULT_OF_AWS:
+        return ServiceError, f"AWS failed ({code or status}), also after several tries. Try again in a minute."
     return ServiceError, f"AWS answered {code or status}."
 
 

@@ -38,6 +38,9 @@ class Answer:
     body: bytes = field(repr=False)
 
 
+_AGAIN = "Check the network, the proxy and the VPN, then try again."
+
+
 class NoAnswerError(Exception):
     """No whole answer came; never seen by users.
 
@@ -300,10 +303,12 @@ class Transport:
                 connected=False,
             )
         if isinstance(error, raised.ReadTimeoutError):
-            return NoAnswerError(f"{self.host} sent nothing for {self._read_timeout:g} s.", connected=True)
+            return NoAnswerError(f"{self.host} sent nothing for {self._read_timeout:g} s. {_AGAIN}", connected=True)
         if any(isinstance(cause, ssl.SSLError) for cause in causes):
             return NoAnswerError(f"the TLS connection to {self.host} failed.", connected=True)
-        return NoAnswerError(f"the connection to {self.host} broke before the whole answer was there.", connected=True)
+        return NoAnswerError(
+            f"the connection to {self.host} broke before the whole answer was there. {_AGAIN}", connected=True
+        )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

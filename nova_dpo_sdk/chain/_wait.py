@@ -135,6 +135,10 @@ class Waiter:
         """A platform that does not answer says nothing about its jobs; it is borne with for a while."""
         clock = self._place.clock
         if not _is_passing(error) or clock.monotonic() - self._answered > OUTAGE:
+            names = ", ".join(each.name for each in self._waiting())
+            error.also(
+                f"That says nothing about the jobs of {names}, which run on: run the script again to go on waiting."
+            )
             raise error
         _log.warning("stages could not be looked at, and will be again: %s", error)
         clock.sleep(min(_BREATH, max(0.0, self._ends - clock.monotonic())))
