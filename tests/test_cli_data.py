@@ -67,6 +67,30 @@ def test_convert_counts_what_it_dropped_and_the_result_is_good(shell, write_json
     assert len((shell.folder / "out.jsonl").read_text().splitlines()) == 5
 
 
+def test_convert_shows_one_record_for_each_rule(shell, write_jsonl, tmp_path):
+    good = {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}
+    equal, blank = good | {"rejected": "Because."}, good | {"rejected": " "}
+    path = write_jsonl("p.jsonl", [good, equal, equal, equal, blank, good | {"system": None}])
+    told = shell("data", "convert", path, tmp_path / "made.jsonl")
+    assert [line.split(":")[0] for line in told.out.splitlines() if "such as" in line] == [
+        f"  such as record {number}" for number in (2, 5, 6)
+    ]
+
+
+def test_a_layout_that_nobody_knows_is_met_with_a_list_and_the_command_line(shell, write_jsonl, tmp_path):
+    told = shell("data", "convert", write_jsonl("p.jsonl", [{"q": "Why?"}]), tmp_path / "made.jsonl")
+    assert told.code == 1
+    assert "or pass --layout." in " ".join(told.err.split())
+    assert "  helpsteer2: prompt, response_1, response_2, preference_strength" in told.err.splitlines()
+
+
+def test_chats_are_no_pairs_and_the_option_for_them_is_named(shell, write_jsonl, tmp_path):
+    path = write_jsonl("c.jsonl", [{"instruction": "Why?", "output": "Because."}])
+    told = shell("data", "convert", path, tmp_path / "made.jsonl", "--kind", "preference")
+    assert told.code == 1
+    assert "Convert it with --kind chat" in " ".join(told.err.split())
+
+
 def test_convert_answers_in_json_and_takes_the_chosen_side_for_chats(shell, write_jsonl):
     path = write_jsonl("t.jsonl", [{"prompt": "Why?", "chosen": "Because.", "rejected": "No."}])
     told = shell("data", "convert", path, "out.jsonl", "--kind", "chat", "--json")

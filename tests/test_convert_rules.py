@@ -148,6 +148,19 @@ def test_details_stand_in_the_order_of_the_source(tmp_path):
     assert [detail.record for detail in result.details] == [1, 3, 4]
 
 
+def test_a_pair_of_novas_own_without_a_preferred_side_is_no_chat(tmp_path):
+    good, bad = pair("Q", "A", "B"), pair("Q", "A", "B")
+    bad["messages"][-1]["candidates"].pop(0)
+    result, written = chats(tmp_path, good, bad)
+    assert (result.dropped, written) == ({"no-answer": 1}, [chat("Q", "A")])
+
+
+def test_what_json_cannot_hold_is_dropped(tmp_path):
+    good, odd = pair("Q", "A", "B"), pair("Q", "A", "B") | {"when": object()}
+    result = convert_preferences([good, odd], tmp_path / "made.jsonl")
+    assert (result.written, result.dropped) == (1, {"not-text": 1})
+
+
 def test_nova_records_are_held_against_every_rule_of_their_layout(tmp_path):
     odd, equal = pair("Q", "A", "B") | {"extra": 1}, pair("Q", "A", "A")
     result, written = preferences(tmp_path, pair("Q", "A", "B"), odd, equal)

@@ -310,7 +310,8 @@ def conversion_lines(done: Conversion[Any]) -> list[str]:
     lines = [f"{plural(done.read, 'record')} read as {done.layout}, {done.written:,} written"]
     for verb, counts in (("dropped", done.dropped), ("mended", done.mended)):
         lines += [f"  {verb:<7} {count:>7,}  {code}" for code, count in counts.items()]
-    for each in done.details[:3]:
+    first_of_each = {each.code: each for each in reversed(done.details)}
+    for each in sorted(first_of_each.values(), key=lambda detail: detail.record):
         lines += wrapped(f"such as record {each.record}: {each.message}", "  ")
     return lines
 

@@ -88,6 +88,8 @@ _SHELL_WORDS = (
     (r"\bjob\.(wait|cancel|delete|checkpoint)\(\)", r"nova-dpo \1"),
     (r"\bjob\.result\(\)", "nova-dpo wait"),
     (r"take it from job\.ref", "submit prints it"),
+    (r"Convert it with ChatDataset\.convert,", "Convert it with --kind chat,"),
+    (r"or pass layout=\.", "or pass --layout."),
     (r'(?:HyperPod|TrainingJob)Backend\((region|role)="([^"]+)"\)', r"--\1 \2"),
     (r"(Correct it) in TrainingJobBackend\(\.\.\.\)", r"\1"),
     (r"(?:HyperPod|TrainingJob)Options\((?:active_deadline|max_runtime)_seconds=\.\.\.\)", "--deadline"),
@@ -155,7 +157,9 @@ def complain_of(error: NovaError) -> None:
     message = str(error)
     for finding in findings:
         message = message.replace(f"\n  - {finding}", "")
-    complain(*wrapped(f"error: {in_shell_words(message)}", ""), *finding_lines(findings))
+    first, *rest = in_shell_words(message).split("\n")
+    listed = [line for each in rest for line in wrapped(each.strip(), "  ", "      ")]
+    complain(*wrapped(f"error: {first}", ""), *listed, *finding_lines(findings))
     if isinstance(error, JobError) and error.ref:
         complain(f"    Job: {error.ref}")
 
