@@ -178,6 +178,39 @@ def test_ties_are_dropped(tmp_path, tie):
     assert len(written) == 1
 
 
+ODD = [
+    ("hh-rlhf", {"chosen": 5}, "not-text"),
+    ("hh-rlhf", {"rejected": "Q\n\nAssistant: B"}, "not-text"),
+    ("openai-preference", {"input": "Q"}, "not-text"),
+    ("openai-preference", {"preferred_output": None}, "missing-field"),
+    ("helpsteer2", {"preference_strength": "much"}, "not-text"),
+    ("helpsteer2", {"preference_strength": 0}, "tie"),
+    ("helpsteer2", {"prompt": 5}, "not-text"),
+    ("chosen-rejected", {"chosen": "one", "rejected": "two"}, "no-prompt"),
+    ("chosen-rejected", {"chosen": "one two", "rejected": "one two"}, "equal-pair"),
+    ("prompt-chosen-rejected", {"prompt": 5}, "not-text"),
+    ("prompt-chosen-rejected", {"prompt": [5]}, "not-text"),
+    ("prompt-chosen-rejected", {"prompt": [{"content": "Q"}]}, "missing-field"),
+    ("prompt-chosen-rejected", {"image": "a.png"}, "image-not-in-s3"),
+    ("prompt-chosen-rejected", {"audios": ["a.mp3"]}, "media-not-supported"),
+    ("rejected-message", {"messages": [USER, GOOD | {"function_call": {"name": "f"}}]}, "tool-turn"),
+    ("orca-pairs", {"status": "tie"}, "tie"),
+    ("distilabel", {"rejected_rating": 5}, "tie"),
+    ("alpaca", {"instruction": 5}, "not-text"),
+    ("alpaca", {"input": 5}, "not-text"),
+    ("alpaca", {"history": "Q"}, "not-text"),
+    ("alpaca", {"history": [["Q", "A", "?"]]}, "not-text"),
+    ("sharegpt", {"conversations": []}, "no-answer"),
+]
+
+
+@pytest.mark.parametrize(("layout", "change", "rule"), ODD)
+def test_what_a_layout_does_not_say_is_dropped_by_name(tmp_path, layout, change, rule):
+    plain = (PAIRS | CHATS)[layout]
+    result, written = (chats if layout in CHATS else preferences)(tmp_path, plain, plain | change, layout=layout)
+    assert (result.dropped, len(written)) == ({rule: 1}, 1)
+
+
 def test_tools_are_written_into_the_system_text(tmp_path):
     record = PAIRS["when2call"] | {"tools": ['{"name": "add"}', {"name": "sub"}]}
     result, written = preferences(tmp_path, record)
