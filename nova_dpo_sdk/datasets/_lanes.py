@@ -604,9 +604,13 @@ class _Frames(dict[Roles, "list[Text]"]):
         return [self.end + pieces[0], *(self._quote + piece for piece in pieces[1:])]
 
     def around(self, taken: list[Taken | None]) -> bytes:
-        """The lines of those records that are there, each with its newline."""
+        """The lines of those records that are there, each with its newline.
+
+        Raises:
+            ValueError: One of them has no frame, so that there are more texts than gaps.
+        """
         parts = list(chain.from_iterable(map(self.__getitem__, map(_ROLES, filter(None, taken)))))
-        if not parts:
+        if not any(taken):
             return b""
         parts[1::2] = chain.from_iterable(map(_SPOKEN, filter(None, taken)))
         parts[0] = parts[0][len(self.end) :]
@@ -684,13 +688,15 @@ class _Way:
     def convert(self, rows: list[Row]) -> tuple[list[Taken | None], bytes]:
         """The rows taken apart, None for each that needs the exact way; and their lines if none of them does."""
         taken = _taken(self._decode, self._read, rows)
-        if not is_utf8(b"".join(rows)):  # fields that are skipped count as well
+        if not _are_utf8(rows):  # fields that are skipped count as well
             taken = [each if is_utf8(bytes(row)) else None for each, row in zip(taken, rows, strict=True)]
         if self._is_side:
             taken = [_one_side(each, self._quoted) if each else None for each in taken]
-        if not all(map(self._frames.__getitem__, map(_ROLES, filter(None, taken)))):
+        try:
+            text = self._frames.around(taken)
+        except ValueError:  # there is no frame around turns that need mending
             taken = [each if each and self._frames[each[0]] else None for each in taken]
-        text = self._frames.around(taken)
+            text = self._frames.around(taken)
         if suspects := self._suspects(taken, text):
             taken = [None if at in suspects else each for at, each in enumerate(taken)]
         return taken, text if all(taken) else b""
@@ -723,6 +729,12 @@ class _Way:
             line, seen = line + text.count(b"\n", seen, spot), spot
             found.add(made[line])
         return found
+
+
+def _are_utf8(rows: list[Row]) -> bool:
+    if isinstance(rows[0], bytes) and all(map(bytes.isascii, rows)):
+        return True
+    return is_utf8(b"".join(rows))
 
 
 def _as_json(row: Any) -> bytes:
@@ -819,7 +831,13 @@ def _sameness(text: bytes, *, has_low: bool) -> Callable[[Any, Any], bool]:
 
 def _twins(taken: list[Taken | None], same: Callable[[Any, Any], bool]) -> list[int]:
     """The pairs whose answers are the same, or may be."""
+    said = list(map(_SPOKEN, filter(None, taken)))
+    if not any(map(same, map(_GOOD, said), map(_BAD, said))):
+        return []
     return [at for at, each in enumerate(taken) if each and same(each[1][-2], each[1][-1])]
+
+
+_GOOD, _BAD = itemgetter(-2), itemgetter(-1)
 
 
 def _differ_in_capitals(good: Text, bad: Text) -> bool:
