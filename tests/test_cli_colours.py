@@ -94,6 +94,24 @@ def test_the_live_table_moves_on_terminals_that_can(shell, cloud):
     assert dumb.rstrip().endswith("1 job: 1 succeeded")
 
 
+def test_a_name_gives_a_terminal_no_orders(tmp_path):
+    path = tmp_path / "a\x1b]0;owned\x07\x1b[31m.jsonl"
+    path.write_text('{"messages": []}\n', encoding="utf-8")
+    shown = on_a_terminal("data", "check", path, "--kind", "preference", env={"TERM": "xterm", "NO_COLOR": "1"})
+    assert "\x1b" not in shown
+    assert "\\x1b]0;owned\\x07" in shown
+
+
+def test_what_a_container_says_gives_the_live_table_no_orders(shell, cloud):
+    local = shell.local(cloud)
+    cloud.script_fault("crash-loop", message="\x1b]0;owned\x07 out of memory")
+    ref = shell("submit", "--recipe", shell.recipe("dpo"), "--data", PAIRS, *local).out.strip()
+    cloud.clock.sleep(30)
+    words = ("status", ref, "--watch", "--timeout", "2", *local)
+    assert "]0;owned\x07" not in on_a_terminal(*words, env={"TERM": "xterm"})
+    assert "]0;owned\x07" not in on_a_terminal("status", ref, *local, env={"TERM": "xterm"})
+
+
 def test_only_what_says_how_things_stand_is_painted():
     assert painted("    error [x] in a wrapped message") == "    error [x] in a wrapped message"
     assert painted("run:") == "run:"

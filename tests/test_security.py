@@ -5,6 +5,7 @@ The tests beside each part plant canaries of their own; these plant them in ever
 
 from __future__ import annotations
 
+import gzip
 import html
 import io
 import json
@@ -23,6 +24,7 @@ import yaml
 from cli_support import CHATS, PAIRS, make_shell  # noqa: F401 - a fixture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sagemaker_support import needs_sdk
 
 from nova_dpo_sdk import (
     ChatDataset,
@@ -36,6 +38,7 @@ from nova_dpo_sdk import (
     PreferenceDataset,
     Recipe,
     SFTRecipe,
+    TrainingJobBackend,
 )
 from nova_dpo_sdk.backends._archive import ArchiveError, find_members
 from nova_dpo_sdk.errors import ConfigurationError, NovaError, RecipeError
@@ -68,8 +71,13 @@ def everything_shown(*things: object) -> str:
 def in_s3(cloud: LocalCloud) -> str:
     s3 = cloud.session().client("s3")
     keys = [each["Key"] for each in s3.list_objects_v2(Bucket=cloud.bucket).get("Contents", [])]
-    bodies = [s3.get_object(Bucket=cloud.bucket, Key=key)["Body"].read().decode("utf-8") for key in keys]
-    return "\n".join([*keys, *bodies])
+    bodies = [s3.get_object(Bucket=cloud.bucket, Key=key)["Body"].read() for key in keys]
+    return "\n".join([*keys, *(readable(each) for each in bodies)])
+
+
+def readable(body: bytes) -> str:
+    """The text of an object, or of what is packed in it."""
+    return (gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body).decode("latin-1")
 
 
 def assert_clean(text: str, secrets: dict[str, str] | tuple[str, ...]) -> None:
@@ -135,6 +143,52 @@ def test_credentials_from_the_environment_are_in_no_error_and_no_record(
     assert CANARIES["AWS_SECRET_ACCESS_KEY"] not in caplog.text
 
 
+def test_credentials_for_training_jobs_are_in_no_error_and_no_record(
+    cloud: LocalCloud, clock: FakeClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    walk_training_jobs(cloud, clock, caplog, monkeypatch)
+
+
+@needs_sdk
+def test_the_sagemaker_sdk_shows_no_credentials_either(
+    cloud: LocalCloud, clock: FakeClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    assert walk_training_jobs(cloud, clock, caplog, monkeypatch) == 0
+
+
+def walk_training_jobs(
+    cloud: LocalCloud, clock: FakeClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> int:
+    """Every way to SageMaker, with planted credentials; how many of them were refused."""
+    for name, value in CANARIES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.aws_endpoint)
+    caplog.set_level(logging.DEBUG)
+    role = f"arn:aws:iam::{cloud.account}:role/nova-execution"
+    backend = TrainingJobBackend(role, region=cloud.region, session=boto3.Session(), clock=clock)
+    nova = NovaClient(backend, output=cloud.output)
+    plan = nova.plan(SFT, ChatDataset.from_jsonl(CHATS))
+    refused = 0
+    for act in (
+        lambda: nova.check(plan),
+        lambda: nova.submit(plan, check=False),
+        lambda: nova.job(plan.ref).wait(600),
+        lambda: [*nova.job(plan.ref).logs()],
+        nova.jobs,
+    ):
+        try:
+            shown = everything_shown(act())
+        except NovaError as error:
+            refused += 1
+            shown = everything_shown(error)
+        assert_clean(shown, CANARIES)
+    assert_clean(everything_shown(nova, backend, plan), CANARIES)
+    assert_clean(ours(caplog), CANARIES)
+    assert_clean(in_s3(cloud), CANARIES)
+    assert CANARIES["AWS_SECRET_ACCESS_KEY"] not in caplog.text
+    return refused
+
+
 def test_the_command_shows_no_credentials(shell, cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch):
     for name, value in CANARIES.items():
         monkeypatch.setenv(name, value)
@@ -143,6 +197,10 @@ def test_the_command_shows_no_credentials(shell, cloud: LocalCloud, monkeypatch:
         ("doctor", "--cluster", "research", "--region", "us-east-1", "--output", cloud.output),
         ("jobs", "--cluster", "research", "--region", "us-east-1", "--json"),
         ("permissions", "--cluster", "research", "--region", "us-east-1", "--output", cloud.output),
+        ("doctor", "--platform", "training-jobs", "--region", "us-east-1", "--output", cloud.output),
+        ("jobs", "--platform", "training-jobs", "--region", "us-east-1"),
+        ("status", "training-jobs://us-east-1/nothing"),
+        ("data", "check", f"{cloud.output}/nothing.jsonl", "--region", "us-east-1"),
     ):
         told = shell(*words)
         assert_clean(told.out + told.err, CANARIES)

@@ -1,4 +1,4 @@
-"""Colours for terminals: which streams get them, and which words."""
+"""What terminals get: colours, movement, and no orders that come from data."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ _PATTERNS = (
     (re.compile(r"\b[Rr]eady to submit\b|^Ready\b"), "good"),
     (re.compile(r"\bcannot be submitted\b|^It would be refused\b|^Not ready\b"), "error"),
 )
+
+
+_ORDERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters: a terminal obeys them."""
+
+
+def harmless(text: str) -> str:
+    """A text whose control characters are shown instead of obeyed: names and messages come from anywhere."""
+    return _ORDERS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def has_colours(stream: TextIO) -> bool:

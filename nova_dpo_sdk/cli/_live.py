@@ -7,7 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.backends import JobRef, JobStatus
-from nova_dpo_sdk.cli._colour import is_lively
+from nova_dpo_sdk.cli._colour import harmless, is_lively
 from nova_dpo_sdk.cli._out import in_shell_words, plural, say, wrapped
 
 if TYPE_CHECKING:
@@ -124,7 +124,9 @@ def _move(news: Iterable[JobSnapshot], board: Board) -> None:
 
     def picture() -> Text:
         shown = rows(board, console.width, console.height - 1)
-        return Text("\n").join(Text(text, style=style, no_wrap=True, overflow="crop") for text, style in shown)
+        return Text("\n").join(
+            Text(harmless(text), style=style, no_wrap=True, overflow="crop") for text, style in shown
+        )
 
     with Live(get_renderable=picture, console=console, refresh_per_second=4, vertical_overflow="crop"):
         for snapshot in news:

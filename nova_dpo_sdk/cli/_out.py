@@ -10,7 +10,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk.cli._colour import has_colours, painted
+from nova_dpo_sdk.cli._colour import harmless, has_colours, painted
 from nova_dpo_sdk.errors import ConfigurationError, Finding, JobError, NovaError, Severity
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def say_json(value: Any) -> None:
 
 def _write(stream: TextIO, texts: Iterable[str]) -> None:
     lines = [line for text in texts for line in text.split("\n")]
+    if stream.isatty():
+        lines = [harmless(line) for line in lines]
     if has_colours(stream):
         lines = [painted(line) for line in lines]
     stream.write("".join(f"{line}\n" for line in lines))

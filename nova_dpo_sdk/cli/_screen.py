@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from nova_dpo_sdk.cli._colour import is_lively
+from nova_dpo_sdk.cli._colour import harmless, is_lively
 from nova_dpo_sdk.cli._out import say, wrapped
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class RichScreen:
         from rich.text import Text
 
         self._console.print()
-        self._console.print(Text.assemble((text, "bold cyan"), (f"  {aside}" if aside else "", "dim")))
+        self._console.print(Text.assemble((harmless(text), "bold cyan"), (f"  {aside}" if aside else "", "dim")))
 
     def _grid(self) -> Table:
         from rich.table import Table
@@ -126,7 +126,8 @@ class RichScreen:
         grid = self._grid()
         style = self._STYLES[mood]
         grid.add_row(
-            Text(f"  {label}", style=style if mood in ("warning", "error") else "dim"), Text(text, style=style)
+            Text(f"  {label}", style=style if mood in ("warning", "error") else "dim"),
+            Text(harmless(text), style=style),
         )
         self._console.print(grid)
 
@@ -141,7 +142,7 @@ class RichScreen:
 
         def picture() -> Table:
             grid = self._grid()
-            spinner.update(text=Text(tell()))
+            spinner.update(text=Text(harmless(tell())))
             grid.add_row(Text(f"  {label}", style="dim"), spinner)
             return grid
 
@@ -163,7 +164,7 @@ class RichScreen:
         body = Text()
         for label, text in rows:
             body.append(f"{label}\n", style="bold")
-            body.append(f"{text}\n")
+            body.append(f"{harmless(text)}\n")
         body.append(f"\n{after}", style="dim")
         self._console.print()
         self._console.print(Panel(body, title=title, title_align="left", border_style="green", padding=(0, 1)))
