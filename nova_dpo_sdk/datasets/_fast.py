@@ -87,9 +87,10 @@ class QuickLook:
         harvest = self._columns(records, range(len(records)))
         if between + 1 != len(records) or harvest.doubtful:
             return None
-        if self._frame.length(records, harvest) != len(lines.data) + (not lines.data.endswith(b"\n")):
+        if self._frame.length(records, harvest) == len(lines.data) + (not lines.data.endswith(b"\n")):
+            lines.counted(len(records))
+        elif len(lines) != len(records) or not self._frame.holds(records, harvest, lines.data):
             return None
-        lines.counted(len(records))
         return self._sorted(harvest, long_forms=any(longer))
 
     def _look_closer(self, lines: Lines, records: list[Any] | None) -> Harvest:

@@ -45,6 +45,10 @@ class _Counts(NamedTuple):
     reasonings: int = 0
 
 
+def _colons(data: bytes) -> int:
+    return data.count(b":")
+
+
 _NOTHING = (Text(Raw()),)
 """An item whose text takes no bytes at all."""
 
@@ -88,9 +92,7 @@ class Frame:
         structure = count * self._record + (len(harvest.prompts) - count) // 2 * self._two_turns
         structure += (count - [record.version for record in records].count(UNSET)) * self._version
         structure += (len(harvest.systems) - harvest.systems.count(b"")) * self._system
-        systems = set(harvest.systems)
-        more = sum(map(len, harvest.systems)) - sum(map(len, systems)) if len(systems) < len(harvest.systems) else 0
-        return structure + more + len(harvest.joined().run)
+        return structure + harvest.total(len)
 
     def holds(self, records: Sequence[Any], harvest: Harvest, data: bytes) -> bool:
         """Whether there are as many keys in the lines of plain records as were decoded, whatever spaces stand there.
@@ -100,7 +102,7 @@ class Frame:
             harvest: What was taken in of it: all of it, as the file has it.
             data: The lines.
         """
-        colons = data.count(b":") - b"\n".join(harvest.texts()).count(b":")
+        colons = _colons(data) - harvest.total(_colons)
         systems = len(harvest.systems) - harvest.systems.count(b"")
         answers = len(records) * (2 if self._preference else 1)
         counts = _Counts(

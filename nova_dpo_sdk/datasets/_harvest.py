@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, compress, islice, pairwise, repeat
 from operator import add, lt
@@ -15,7 +16,7 @@ from nova_dpo_sdk.datasets._facts import digest
 from nova_dpo_sdk.datasets._texts import Texts, shortest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ class Harvest:
             self.seconds.append(second)
 
     def joined(self) -> Texts:
-        """All texts as `texts()` has them, but system texts that are the same only once.
+        """Every text and URI: of systems, of prompts, the first candidates, the second ones; no system text twice.
 
         Not before all records were added.
         """
@@ -72,9 +73,10 @@ class Harvest:
     def _known(self) -> list[bytes]:
         return list(filter(None, dict.fromkeys(self.systems)))
 
-    def texts(self) -> list[Text]:
-        """Every text and URI: of systems, of prompts, the first candidates, the second ones."""
-        return [*filter(None, self.systems), *self.prompts, *self.firsts, *self.seconds]
+    def total(self, measure: Callable[[bytes], int]) -> int:
+        """A measure of all texts together, when that of several is the sum of theirs."""
+        again = Counter(filter(None, self.systems))
+        return measure(self.joined().run) + sum((count - 1) * measure(text) for text, count in again.items())
 
     def records_of(self, texts: Sequence[int]) -> set[int]:
         """Whose some of the texts are, by their places in `joined()`."""
