@@ -62,8 +62,7 @@ def best_of_three(nova: NovaClient, samples: Path) -> Checkpoint:
             recipe = DPO.replace(beta=beta).starting_from(taught)
             tries.append(chain.start(stage, recipe, pairs, allow=few))
         aligned = chain.gather(tries, on_update=told)
-        for record in chain.records():
-            print(f"{record.stage:<12} {record.status}: {len(record.attempts)} attempt(s), job {record.current.job}")
+        print(chain.summary())
     return max(aligned, key=lambda checkpoint: reward_accuracy(nova, checkpoint))
 
 
