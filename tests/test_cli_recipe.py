@@ -94,3 +94,12 @@ def test_show_writes_floats_that_every_reader_takes_for_floats(shell):
 
 def test_the_same_recipe_is_judged_for_training_jobs(shell):
     assert shell("recipe", "check", shell.recipe("dpo"), "--platform", "training-jobs").code == 0
+
+
+def test_what_only_training_jobs_offer_is_written_for_them(shell):
+    words = ("--technique", "dpo", "--instance-type", "ml.g5.48xlarge")
+    refused = shell("recipe", "new", *words)
+    assert refused.code == 1
+    assert "run it on training-jobs" in " ".join(refused.err.split())
+    assert shell("recipe", "new", *words, "--platform", "training-jobs", "-o", "r.yaml").code == 0
+    assert shell("recipe", "check", "r.yaml", *words[2:], "--platform", "training-jobs").code == 0

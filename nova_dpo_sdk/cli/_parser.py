@@ -163,6 +163,7 @@ def _recipe(words: Words) -> None:
     new.add_argument("--tuning", choices=("lora", "full-rank"), default="lora", help="which weights (default: lora)")
     new.add_argument("--name", metavar="NAME", help="what the run is called (default: from model and technique)")
     new.add_argument("--instance-type", metavar="TYPE", default=P5, help=f"instance type (default: {P5})")
+    _platform(new)
     new.add_argument("-o", "--out", metavar="FILE", help="file to write (default: standard output)")
     check = _word(nouns, "check", "_recipe:check", "say everything that is wrong or disputed about a recipe")
     check.add_argument("file", metavar="FILE", help="the recipe's YAML")

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def new(arguments: argparse.Namespace) -> int:
     """Write a recipe with the published defaults."""
     recipe = _published(arguments)
-    errors = [each for each in recipe.findings(_full(arguments.instance_type), Platform.HYPERPOD) if each.is_error]
+    place = _full(arguments.instance_type)
+    errors = [each for each in recipe.findings(place, Platform(arguments.platform)) if each.is_error]
     if errors:
         raise RecipeError("There is no such recipe:", errors)
     text = recipe.to_yaml()
