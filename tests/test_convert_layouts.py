@@ -199,6 +199,7 @@ ODD = [
     ("alpaca", {"instruction": 5}, "not-text"),
     ("alpaca", {"input": 5}, "not-text"),
     ("alpaca", {"history": "Q"}, "not-text"),
+    ("alpaca", {"history": {}}, "not-text"),
     ("alpaca", {"history": [["Q", "A", "?"]]}, "not-text"),
     ("sharegpt", {"conversations": []}, "no-answer"),
 ]
