@@ -45,7 +45,7 @@ def test_check_answers_in_json(shell, write_jsonl):
 def test_the_kind_may_be_given(shell):
     told = shell("data", "check", CHATS, "--kind", "preference")
     assert told.code == 1
-    assert "40 preference records" in told.out
+    assert "40 preference records" in " ".join(told.out.split())
 
 
 def test_another_layout_is_named_with_the_command_that_converts_it(shell, write_jsonl):
