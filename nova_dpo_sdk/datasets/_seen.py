@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from itertools import repeat
 from operator import eq
 from typing import TYPE_CHECKING
 
@@ -32,8 +31,9 @@ class Seen:
         self._limit = recent
         self._slots = slots
         self._recent: dict[int, int] = {}
-        self._keys: array[int] | None = None
-        self._numbers: array[int] | None = None
+        # Key and number of each place beside each other: they are then in one line of the processor's cache.
+        self._table: array[int] | None = None
+        self._mask = 2 * (slots - 1)
 
     def add(self, keys: list[int], numbers: list[int]) -> Iterator[tuple[int, int]]:
         """Remember keys with their numbers, which are not 0.
@@ -41,7 +41,7 @@ class Seen:
         Yields:
             For each key that is known already: its number now, and the one it had first.
         """
-        if self._keys is not None and self._any_older(keys):
+        if self._any_older(keys):
             yield from self._add_one_by_one(keys, numbers)
         else:
             firsts = list(map(self._recent.setdefault, keys, numbers))
@@ -51,16 +51,16 @@ class Seen:
             self._settle()
 
     def _any_older(self, keys: list[int]) -> bool:
-        if self._keys is None:
+        if self._table is None:
             return False
-        table, mask = self._keys, self._slots - 1
+        table, mask = self._table, self._mask
         return any(map(eq, [table[key & mask] for key in keys], keys))
 
     def _older(self, key: int) -> int:
-        if self._keys is None or self._numbers is None:
+        if self._table is None:
             return 0
-        slot = key & (self._slots - 1)
-        return self._numbers[slot] if self._keys[slot] == key else 0
+        place = key & self._mask
+        return self._table[place + 1] if self._table[place] == key else 0
 
     def _add_one_by_one(self, keys: list[int], numbers: list[int]) -> Iterator[tuple[int, int]]:
         for key, number in zip(keys, numbers, strict=True):
@@ -72,11 +72,11 @@ class Seen:
 
     def _settle(self) -> None:
         """Move what is recent to the older ones."""
-        if self._keys is None or self._numbers is None:
-            self._keys = array("q", repeat(0, self._slots))
-            self._numbers = array("q", repeat(0, self._slots))
+        if self._table is None:
+            self._table = array("q", [0]) * (2 * self._slots)
+        table, mask = self._table, self._mask
         for key, number in self._recent.items():
-            slot = key & (self._slots - 1)
-            self._keys[slot] = key
-            self._numbers[slot] = number
+            place = key & mask
+            table[place] = key
+            table[place + 1] = number
         self._recent.clear()
