@@ -40,12 +40,15 @@ def written_to(path: Path) -> Generator[None]:
             os.utime(path, ns=(moment, moment))
 
     writer = threading.Thread(target=write)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # so that the writer has its turns while the file is read
     writer.start()
     try:
         yield
     finally:
         enough.set()
         writer.join()
+        sys.setswitchinterval(usual)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,7 @@ def written_to(path: Path) -> Generator[None]:
 def test_a_file_that_is_written_to_while_it_is_read_is_an_error(
     data: PreferenceDataset, use: Callable[[PreferenceDataset], object]
 ) -> None:
+    data.path.write_bytes(b"".join(LINES) * 3)  # not read in a moment, however busy the machine is
     with written_to(data.path), pytest.raises(DatasetError, match=r"pairs\.jsonl changed while it was read"):
         use(data)
     assert [each.name for each in data.path.parent.iterdir()] == ["pairs.jsonl"]

@@ -18,6 +18,7 @@ from rehearsal import JOBS, Kubectl, job, put_pairs, recipe
 
 from nova_dpo_sdk.errors import ConfigurationError
 from nova_dpo_sdk.local import FakeClock, LocalCloud, Script
+from nova_dpo_sdk.local._server import LoopbackServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,41 @@ def test_connections_that_clients_left_open_do_not_hold_up_the_stop() -> None:
     for connection in (*idle, half):
         connection.close()
     assert set(threading.enumerate()) == before
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class HeldUp(ssl.SSLContext):
+    """Lets a connection wait between the moment it is made secure and the moment the server can know of it."""
+
+    def __init__(self, *_: object) -> None:
+        self.reached, self.released = threading.Event(), threading.Event()
+
+    def wrap_socket(self, *given: Any, **named: Any) -> ssl.SSLSocket:
+        secured = super().wrap_socket(*given, **named)
+        self.reached.set()
+        assert self.released.wait(30)
+        return secured
+
+
+def test_a_connection_that_is_just_made_secure_does_not_hold_up_the_stop() -> None:
+    tls = HeldUp(ssl.PROTOCOL_TLS_SERVER)
+    server = LoopbackServer(lambda _environ, _start: [], tls)
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.port)):
+        assert tls.reached.wait(30)
+        stopping = threading.Thread(target=server.stop, daemon=True)
+        stopping.start()
+        # The server has seen every connection it will close when its port is closed and the stop waits for threads.
+        while is_open(server.port):
+            pass
+        stopping.join(0.05)
+        tls.released.set()
+        stopping.join(5)
+        assert not stopping.is_alive()
 
 
 @pytest.mark.parametrize(

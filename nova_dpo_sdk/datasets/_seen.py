@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RECENT = 1 << 15
+RECENT = 1 << 14
 """Records that are remembered one by one."""
 
 SLOTS = 1 << 20

@@ -113,6 +113,8 @@ class LoopbackServer:
         secured = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         with self._lock:
             self._connections[threading.current_thread()] = secured
+        if self._stopping:
+            _shut(secured)  # whoever stops may have known only the plain one, of which nothing was left to shut
         try:
             secured.do_handshake()
         except BaseException:
