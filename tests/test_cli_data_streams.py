@@ -107,7 +107,9 @@ def test_a_report_for_machines(shell, write_jsonl):
     assert (rows[1]["line"], rows[1]["code"], rows[2]["code"]) == (6, "reserved-word", "few-records")
     told = shell("data", "check", path, "--format", "sarif", "-o", "report.sarif")
     assert told.code == 1
-    assert told.out.startswith(str(path))
+    head, *more = told.out.splitlines()
+    assert head.startswith(str(path))
+    assert all(each.startswith("    ") for each in more), "one line only, broken where the path is long"
     assert "reserved-word" not in told.out
     (run,) = json.loads((shell.folder / "report.sarif").read_text())["runs"]
     assert [each["ruleId"] for each in run["results"]] == ["reserved-word", "few-records"]
