@@ -215,3 +215,13 @@ def test_a_source_that_grows_while_it_is_read_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="changed while it was read"):
         list(blocks)
     assert not to.exists()
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n \n\n"])
+def test_a_line_that_is_cut_off_is_told_by_its_own_column(tmp_path, end):
+    good = json.dumps({"prompt": "Q", "chosen": "A", "rejected": "B"})
+    source = tmp_path / "source.jsonl"
+    source.write_bytes(f'{good}\n{{"prompt": NaN, "chosen": 1'.encode() + end.encode())
+    result = convert_preferences(source, tmp_path / "made.jsonl", layout="prompt-chosen-rejected")
+    assert (result.read, result.written, result.dropped) == (2, 1, {"broken-json": 1})
+    assert "line 1 column" in result.details[0].message

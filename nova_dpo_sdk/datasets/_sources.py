@@ -403,10 +403,9 @@ def decode(row: Row) -> Any:
     """
     if not isinstance(row, bytes | msgspec.Raw):
         return plain(row)
-    if isinstance(row, bytes):
-        row = row.removesuffix(b"\n")  # an error tells columns of the line
+    text = bytes(row).removesuffix(b"\n")  # an error tells columns of the line
     try:
-        return msgspec.json.decode(row)
+        return msgspec.json.decode(text)
     except (msgspec.DecodeError, msgspec.ValidationError):
         # Python's own reader also takes NaN, huge numbers and lone surrogates, which other writers leave in files.
-        return json.loads(bytes(row).decode("utf-8"), parse_constant=lambda _: None)
+        return json.loads(text.decode("utf-8"), parse_constant=lambda _: None)
