@@ -262,12 +262,56 @@ def test_words_are_found_in_whatever_record_of_a_block() -> None:
 
 
 @pytest.mark.parametrize("char", ["\u00e9", "\u6771", "\U0001f680"])
-def test_characters_across_the_pieces_that_are_decoded_at_once(char: str) -> None:
-    for shift in range(4):
-        text = ("x" * shift + char * 9000).encode()
-        assert is_utf8(text)
-        assert not is_utf8(text[:-1])
-        assert not is_utf8(text[:16384] + b"\xff" + text[16384:])
+def test_bytes_that_are_no_characters_are_noticed_wherever_they_stand(char: str) -> None:
+    text = (char * 9000).encode()
+    assert is_utf8(text)
+    assert is_utf8(b"")
+    assert not is_utf8(text[:-1])
+    assert not is_utf8(text[1:])
+    for at in range(0, len(text), 5000):
+        assert not is_utf8(text[:at] + b"\xff" + text[at:])
+    assert not is_utf8(text + "\ud800".encode("utf-8", "surrogatepass"))
+
+
+@pytest.mark.parametrize("kind", ["pair", "chat"])
+@pytest.mark.parametrize("gap", [b"{", b" {", b"\t{", b"\r{", b"{ ", b"{\t", b"{\r", b"{\n"])
+def test_records_that_no_line_end_parts_are_not_taken_in(kind: str, gap: bytes) -> None:
+    """With white space elsewhere, they are as long as records in lines of their own."""
+    good = json.dumps(SEEDS[kind][0], separators=(",", ":")).encode()
+    more = b" " * (2 - len(gap))
+    data = good + gap + good[1:-1] + more + b"}\n"
+    assert len(data) == 2 * len(good) + 2
+    assert QuickLook(KINDS[kind]).look(Lines(data)).doubtful == list(range(data.count(b"\n")))
+    alone = good + b"\n"
+    assert QuickLook(KINDS[kind]).look(Lines(alone * 3 + data)).rows == [0, 1, 2]
+
+
+def test_systems_of_every_kind_in_one_block() -> None:
+    odd: list[Any] = [None, [], "Be brief.", [{"text": 7}], [{"text": "A"}, {"text": "B"}], [{"text": "A", "more": 1}]]
+    fine: list[Any] = [[{"text": "Be brief."}], [{"text": "Be kind."}]]
+    for systems in ([*fine, *odd, fine[0]], [*odd, *fine], [fine[0], odd[0]], [fine[0]] * 5, [odd[0]] * 5):
+        records = [changed(pair(), put(system, "system")) for system in systems]
+        records.insert(1, changed(pair(), drop("system")))
+        systems.insert(1, fine[0])
+        data = b"".join(json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records)
+        found = QuickLook(KINDS["pair"]).look(Lines(data))
+        assert found.doubtful == [row for row, system in enumerate(systems) if system not in fine]
+        assert list(found.rows) == [row for row, system in enumerate(systems) if system in fine]
+
+
+def test_a_line_that_cannot_be_read_spoils_no_other_line() -> None:
+    good, word = pair(), changed(pair(), put("User: hi", M, 2, "content", 0, "text"))
+    seen = changed(pair(), put(image(), M, 0, "content", 1))
+    kinds: dict[str, tuple[Any, bool]] = {"good": (good, True), "word": (word, False), "image": (seen, True)}
+    rng = Random(5)  # noqa: S311 - draws no secrets
+    for _ in range(60):
+        names = rng.choices(["good", "word", "image", "broken", "blank"], [20, 1, 1, 1, 1], k=rng.randrange(1, 40))
+        whole = {name: json.dumps(record, separators=(",", ":")).encode() for name, (record, _) in kinds.items()}
+        whole |= {"broken": whole["good"][:-3], "blank": b""}
+        found = QuickLook(KINDS["pair"]).look(Lines(b"".join(whole[name] + b"\n" for name in names)))
+        clean = [name in kinds and kinds[name][1] for name in names]
+        assert sorted(found.rows) == [row for row, stays in enumerate(clean) if stays]
+        assert found.doubtful == [row for row, stays in enumerate(clean) if not stays]
 
 
 def test_the_collector_is_running_again_after_a_look(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from msgspec import UNSET
+import msgspec
 
 from nova_dpo_sdk.datasets import _facts
 from nova_dpo_sdk.datasets._harvest import Harvest
+from nova_dpo_sdk.datasets._shapes import Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,27 +33,28 @@ def pair_columns(records: Sequence[PlainPair], rows: Sequence[int]) -> Harvest:
     odd: list[int] = []
     for place, record in enumerate(records):
         # As any values: a turn without content is odd, and told by what is raised here.
-        turns, held = cast("list[Any]", record.messages), len(prompts)
+        turns: list[Any] = cast("list[Any]", record.messages)
         try:
             if len(turns) == 2:
                 turn, last = turns
-                if turn.role != "user" or last.role == "user":
+                (first, second), count = last.candidates, 1
+                if turn.role != "user" or last.role == "user" or first.label == second.label:
                     raise ValueError
                 add_prompt(turn.content[0].text)
             else:
-                last = _add_prompts(turns, prompts)
-            first, second = last.candidates
-            if first.label == second.label:
-                raise ValueError
+                (first, second), count = turns[-1].candidates, len(turns) - 1
+                if first.label == second.label:
+                    raise ValueError
+                _add_prompts(turns, prompts)
         except _ODD:
-            del prompts[held:]
+            del prompts[sum(found.counts) :]
             odd.append(place)
             continue
         if first.label != "preferred":
             first, second = second, first
         add_first(first.content[0].text)
         add_second(second.content[0].text)
-        add_count(len(turns) - 1)
+        add_count(count)
     return _finished(found, records, odd)
 
 
@@ -94,30 +96,39 @@ def chat_columns(records: Sequence[PlainChat], rows: Sequence[int]) -> Harvest:
 
 
 def _finished(found: Harvest, records: Sequence[PlainPair | PlainChat], odd: list[int]) -> Harvest:
-    """Add the systems."""
+    """Add the systems; a record with an odd one becomes doubtful."""
     systems = [record.system for record in records]
     if odd:
         places = set(odd)
         found.doubtful = [row for place, row in enumerate(found.rows) if place in places]
         found.rows = [row for place, row in enumerate(found.rows) if place not in places]
         systems = [system for place, system in enumerate(systems) if place not in places]
-    without = systems.count(UNSET)
-    found.features = [_facts.SYSTEM] * len(systems)
-    if without == len(systems):
-        found.features = [0] * len(systems)
-    elif without:
-        found.features = [0 if system is UNSET else _facts.SYSTEM for system in systems]
-    if without < len(systems):
-        found.systems = _copied([system[0].text for system in systems if system is not UNSET])
-    if found.systems and without:
-        given = iter(found.systems)
-        found.systems = [b"" if system is UNSET else next(given) for system in systems]
+    texts = _system_texts(systems)
+    if any(texts):
+        found.systems = [text or b"" for text in texts]
+    found.features = [_facts.SYSTEM if text else 0 for text in texts]
+    if None in texts:
+        found.keep([text is not None for text in texts])
     return found
 
 
-def _copied(texts: list[Raw]) -> list[bytes]:
-    """System texts copied out of the block; most often, all are the same."""
-    first = bytes(texts[0])
-    if b"\n".join(texts) == b"\n".join([first] * len(texts)):
-        return [first] * len(texts)
-    return list(map(bytes, texts))
+def _system_texts(systems: list[Raw]) -> list[bytes | None]:
+    """The texts of systems: `b""` for a record without one, None for what is not one text."""
+    if not systems:
+        return []
+    first = bytes(systems[0])
+    if b"\n".join(systems) == b"\n".join([first] * len(systems)):  # as nearly always
+        return [_system_text(first)] * len(systems)
+    return list(map(_system_text, map(bytes, systems)))
+
+
+_read_system = msgspec.json.Decoder(tuple[Text]).decode
+
+
+def _system_text(system: bytes) -> bytes | None:
+    if not system:
+        return b""
+    try:
+        return bytes(_read_system(system)[0].text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -87,7 +87,7 @@ def facts_of(
         second: Texts of the other candidate; None in a chat.
     """
     before, given = list(map(_minimal_or_odd, system)), list(map(_minimal_or_odd, prompt))
-    asked = joined(list(map(digest, before)) or [NO_SYSTEM]), joined(list(map(digest, given)))
+    asked = joined(list(map(digest, before)) or [NO_SYSTEM]), digest(b"".join(given))
     one, size = b"".join(map(_minimal_or_odd, first)), sum(map(len, (*before, *given)))
     if second is None:
         return Facts(features, size + len(one), hash((*asked, digest(one))), turned=False)

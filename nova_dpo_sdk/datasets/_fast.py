@@ -21,6 +21,7 @@ from nova_dpo_sdk.datasets import _facts, _rules
 from nova_dpo_sdk.datasets._columns import chat_columns, pair_columns
 from nova_dpo_sdk.datasets._frame import MEDIA, Frame, file_of
 from nova_dpo_sdk.datasets._harvest import Harvest, kept
+from nova_dpo_sdk.datasets._lines import Lines
 from nova_dpo_sdk.datasets._search import counter
 from nova_dpo_sdk.datasets._shapes import NO_TEXT, Chat, ChatItem, Pair, PlainChat, PlainPair
 from nova_dpo_sdk.datasets._texts import Texts, alike, has_long_forms, not_utf8, shortest, silent, word_places
@@ -29,19 +30,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nova_dpo_sdk.datasets._exact import Explainer
-    from nova_dpo_sdk.datasets._lines import Lines
     from nova_dpo_sdk.datasets._shapes import Candidate, ChatTurn, Item, Turn
 
 _NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_TOGETHER = 16
-"""Lines that are decoded with one call in a block that has a line that cannot be decoded."""
+_PIECES = 4
+"""Parts of a block that are decoded with one call each: a line that cannot be decoded spoils one of them."""
 
-_count_marks = counter([b"}\n{", b"\\u", b"\\/"])
-"""How often a line ends between two objects, and a character is written in a longer form than needed.
+_BETWEEN = [b'}{"', b"}{ ", b"}{\t", b"}{\r", b"}{\n", b'} {"', b'}\t{"', b'}\r{"']
+"""What stands between two records that are not parted by a line end: nothing at all, or one other white space.
 
-No text has a newline in it, and nothing in JSON but a new value brings these two brackets together without a comma.
+Nothing in JSON but a new value brings these brackets together without a comma, and few texts have them so.
 """
+
+_LONG_FORMS = [b"\\u", b"\\/"]
+"""What begins a character that is written in a longer form than needed."""
+
+_count_marks = counter([*_BETWEEN, *_LONG_FORMS])
 
 
 class _OddError(Exception):
@@ -71,66 +76,86 @@ class QuickLook:
             pair_columns if explainer.preference else chat_columns
         )
         self._frame = Frame(preference=explainer.preference)
-        self._smooth = True
 
     def look(self, lines: Lines) -> Harvest:
         """Take in the clean ones among `lines`; none of them may be longer than is allowed."""
-        records = self._all_plain(lines.data) if self._smooth else None
-        harvest = self._glance(lines, records) if records else None
+        records, rest = self._plain_records(lines.data)
+        if not rest:
+            return self._glance(lines, records) or self._look_closer(lines)
+        if len(records) + len(rest) != len(lines):
+            return self._look_closer(lines)
+        rows = sorted(set(range(len(lines))).difference(rest))
+        harvest = self._glance(Lines(lines.joined(rows)), records) if rows else Harvest()
         if harvest is None:
-            harvest = self._look_closer(lines, records)
-        return harvest
+            return self._look_closer(lines)
+        harvest.rows = [rows[row] for row in harvest.rows]
+        harvest.doubtful = [rows[row] for row in harvest.doubtful]
+        return self._with(harvest, lines, rest)
 
-    def _glance(self, lines: Lines, records: list[Any]) -> Harvest | None:
-        """The harvest of plain records, if their lines are nothing else; most often they are."""
-        between, *longer = _count_marks(lines.data)
-        harvest = self._columns(records, range(len(records)))
-        if between + 1 != len(records) or harvest.doubtful:
-            return None
-        if self._frame.length(records, harvest) == len(lines.data) + (not lines.data.endswith(b"\n")):
-            lines.counted(len(records))
-        elif len(lines) != len(records) or not self._frame.holds(records, harvest, lines.data):
-            return None
-        return self._sorted(harvest, long_forms=any(longer))
-
-    def _look_closer(self, lines: Lines, records: list[Any] | None) -> Harvest:
-        rows: Sequence[int] = range(len(lines))
-        rest: list[int] = []
-        if records is None or len(records) != len(lines):
-            records, rows, rest = self._some_plain(lines)
-        self._smooth = not rest
-        harvest = self._together(records, rows, lines)
+    def _with(self, harvest: Harvest, lines: Lines, rest: Sequence[int]) -> Harvest:
+        """A harvest and that of the lines that are not plain."""
         if rest:
             harvest.add(self._apart(lines, rest))
         harvest.doubtful.sort()
         return harvest
 
+    def _glance(self, lines: Lines, records: list[Any]) -> Harvest | None:
+        """The harvest of plain records, if their lines are nothing else; most often they are."""
+        harvest = self._columns(records, range(len(records)))
+        if harvest.doubtful:
+            return None
+        marks = _count_marks(lines.data)
+        if self._frame.length(records, harvest) == len(lines.data) + (not lines.data.endswith(b"\n")):
+            # Besides the records there is one byte for each: where they are parted, or after the last.
+            if any(marks[: len(_BETWEEN)]):
+                return None
+            lines.counted(len(records))
+        elif not self._is_spread_out(lines, records, harvest):
+            return None
+        return self._sorted(harvest, long_forms=any(marks[len(_BETWEEN) :]))
+
+    def _is_spread_out(self, lines: Lines, records: list[Any], harvest: Harvest) -> bool:
+        """Whether there are spaces besides the records, and nothing more."""
+        if len(lines) != len(records) or not lines.are_objects(harvest.rows):
+            return False
+        return self._frame.holds(records, harvest, lines.data)
+
+    def _look_closer(self, lines: Lines) -> Harvest:
+        """The same, line by line."""
+        records, rest = self._decoded_one_by_one(lines)
+        rows: Sequence[int] = range(len(lines))
+        if rest:
+            rows = sorted(set(rows).difference(rest))
+        return self._with(self._together(records, rows, lines), lines, rest)
+
     # -- plain records
 
-    def _all_plain(self, data: bytes | memoryview) -> list[Any] | None:
-        """The plain records in lines; None when one of them is something else."""
-        try:
-            return self._plain.decode_lines(data)
-        except _NOT_DECODED:
-            return None
-
-    def _some_plain(self, lines: Lines) -> tuple[list[Any], list[int], list[int]]:
-        """The plain records among the lines, their places, and the places of the others."""
-        records, rows, rest = list[Any](), list[int](), list[int]()
-        for start in range(0, len(lines), _TOGETHER):
-            some = range(start, min(start + _TOGETHER, len(lines)))
-            found = self._all_plain(lines.view(some.start, some.stop)) or ()
-            if len(found) == len(some):
-                records += found
-                rows += some
+    def _plain_records(self, data: bytes) -> tuple[list[Any], list[int]]:
+        """The plain records in lines, and the places of the lines that have something else."""
+        records, rest, start = list[Any](), list[int](), 0
+        for piece in range(1, _PIECES + 1):
+            end = data.rfind(b"\n", start, len(data) * piece // _PIECES) + 1 if piece < _PIECES else len(data)
+            if end <= start:
                 continue
-            for row in some:
-                try:
-                    records.append(self._plain.decode(lines[row]))
-                    rows.append(row)
-                except _NOT_DECODED:  # noqa: PERF203 - a few lines at most
-                    rest.append(row)
-        return records, rows, rest
+            try:
+                records += self._plain.decode_lines(data[start:end])
+            except _NOT_DECODED:
+                before = data.count(b"\n", 0, start)
+                found, others = self._decoded_one_by_one(Lines(data[start:end]))
+                records += found
+                rest += [before + row for row in others]
+            start = end
+        return records, rest
+
+    def _decoded_one_by_one(self, lines: Lines) -> tuple[list[Any], list[int]]:
+        """The plain records in lines, and the places of the lines that have something else."""
+        records, rest = list[Any](), list[int]()
+        for row, line in enumerate(lines):
+            try:
+                records.append(self._plain.decode(line))
+            except _NOT_DECODED:  # noqa: PERF203 - there is no other way to know which
+                rest.append(row)
+        return records, rest
 
     def _together(self, records: list[Any], rows: Sequence[int], lines: Lines) -> Harvest:
         """Sort plain records into clean and doubtful ones."""

@@ -52,6 +52,8 @@ def _colons(data: bytes) -> int:
 _NOTHING = (Text(Raw()),)
 """An item whose text takes no bytes at all."""
 
+_NO_SYSTEM_TEXT = Raw(msgspec.json.encode(_NOTHING))
+
 
 def _size(*, preference: bool, more: int = 0, **fields: Any) -> int:
     """Bytes of a line with a record of no texts, which has two more turns so many times."""
@@ -76,7 +78,7 @@ class Frame:
         self._record = _size(preference=preference)
         self._two_turns = _size(preference=preference, more=1) - self._record
         self._version = _size(preference=preference, version=SCHEMA_VERSION) - self._record
-        self._system = _size(preference=preference, system=_NOTHING) - self._record
+        self._system = _size(preference=preference, system=_NO_SYSTEM_TEXT) - self._record
 
     def length(self, records: Sequence[Any], harvest: Harvest) -> int:
         """Bytes of plain records when each is written in a line of its own, without spaces.

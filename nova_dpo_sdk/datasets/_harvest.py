@@ -121,10 +121,11 @@ class Harvest:
     def keys(self) -> tuple[list[int], list[bool]]:
         """Hashes of all texts, and which way round the candidates stand; nothing of the latter for chats."""
         systems = self._system_keys()
-        prompts, ones = list(map(digest, self.prompts)), list(map(digest, self.firsts))
-        if len(prompts) != len(ones) or self.counts.count(1) != len(ones):
-            left = iter(prompts)
-            prompts = [next(left) if count == 1 else hash(tuple(islice(left, count))) for count in self.counts]
+        asked, ones = self.prompts, list(map(digest, self.firsts))
+        if len(asked) != len(ones) or self.counts.count(1) != len(ones):
+            left = iter(asked)
+            asked = [next(left) if count == 1 else b"".join(islice(left, count)) for count in self.counts]
+        prompts = map(digest, asked)
         if not self.seconds:
             return list(map(hash, zip(systems, prompts, ones, strict=False))), []
         others = list(map(digest, self.seconds))

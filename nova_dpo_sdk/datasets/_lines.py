@@ -80,14 +80,6 @@ class Lines:
                 return True
         return False
 
-    def part(self, start: int, end: int) -> Lines:
-        """Some of the lines."""
-        return Lines(self.data[self.starts[start] : self.ends[end - 1] + 1])
-
-    def view(self, start: int, end: int) -> memoryview:
-        """The bytes of some lines."""
-        return memoryview(self.data)[self.ends[start - 1] + 1 if start else 0 : self.ends[end - 1]]
-
     def are_objects(self, rows: Sequence[int]) -> bool:
         """Whether some lines begin with `{` and end with `}`.
 

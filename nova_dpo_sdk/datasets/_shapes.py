@@ -113,18 +113,21 @@ class PlainChatTurn(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class PlainPair(Struct, forbid_unknown_fields=True, gc=False, kw_only=True, rename={"version": "schemaVersion"}):
-    """A preference record in which every turn and candidate is one text, as nearly all are."""
+    """A preference record in which every turn and candidate is one text, as nearly all are.
+
+    Its system is not looked at: nearly always, all records have the same.
+    """
 
     version: Literal["bedrock-conversation-2024"] | UnsetType = UNSET
-    system: tuple[Text] | UnsetType = UNSET
+    system: Raw = NO_TEXT
     messages: list[PlainTurn]
 
 
 class PlainChat(Struct, forbid_unknown_fields=True, gc=False, kw_only=True, rename={"version": "schemaVersion"}):
-    """A chat in which every turn is one text."""
+    """A chat in which every turn is one text; its system is not looked at."""
 
     version: Literal["bedrock-conversation-2024"] | UnsetType = UNSET
-    system: tuple[Text] | UnsetType = UNSET
+    system: Raw = NO_TEXT
     messages: list[PlainChatTurn]
 
 
