@@ -111,6 +111,21 @@ def test_whatever_is_written_validates_and_both_ways_agree_for_pairs(layout):
     run()
 
 
+exchanges = st.lists(st.tuples(texts, texts), min_size=1, max_size=3)
+
+
+@settings(max_examples=40 * TIMES, deadline=None)
+@given(exchanges, texts, texts, texts, st.booleans())
+def test_both_ways_agree_on_transcripts_of_several_turns(said, asked, good, bad, clean):
+    before = "".join(f"\n\nHuman: {one}\n\nAssistant: {other}" for one, other in said)
+    before += f"\n\nHuman: {asked}\n\nAssistant: "
+    record = {"chosen": before + good, "rejected": before + bad}
+    with folder() as name:
+        preferences(Path(name), PAIRS["hh-rlhf"], record, layout="hh-rlhf", clean_reserved=clean)
+        report = PreferenceDataset.from_jsonl(Path(name) / "made.jsonl").report()
+        assert report.errors == 0, report
+
+
 @pytest.mark.parametrize("layout", CHAT_SHAPES | PAIR_SHAPES)
 def test_whatever_is_written_validates_and_both_ways_agree_for_chats(layout):
     plain = (CHATS | PAIRS)[layout]
