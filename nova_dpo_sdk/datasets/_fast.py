@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_PIECES = 4
+_PIECES = 8
 """Parts of a block that are decoded with one call each: a line that cannot be decoded spoils one of them."""
 
 _BETWEEN = [b'}{"', b"}{ ", b"}{\t", b"}{\r", b"}{\n", b'} {"', b'}\t{"', b'}\r{"']
@@ -208,7 +208,9 @@ class QuickLook:
         harvest.rows = places
         if not any(harvest.systems):
             harvest.systems = []
-        if not places or self._frame.has_no_more_keys(records, harvest, lines.joined(places)):
+        if not places:
+            return harvest
+        if self._frame.has_no_more_keys(records, harvest, lines.joined(places)):
             return self._sorted(harvest, long_forms=False)  # each was shortened when it was taken in
         return self._halves(lines, rows)
 
