@@ -176,13 +176,15 @@ class _Worker:
     def part(self) -> Part:
         """Wait for the answer."""
         assert self._process.stdout is not None  # noqa: S101 - for the type checkers; it was asked for
-        answer = self._process.stdout.read()
-        if self._process.wait() or not answer:
+        try:
+            found: Any = pickle.load(self._process.stdout)  # noqa: S301 - from our own process
+        except (EOFError, pickle.UnpicklingError):
+            found = None
+        if self._process.wait() or found is None:
             raise DatasetError(
                 f"A process that read {self.task.order.path} ended with code {self._process.returncode} and no"
                 " answer; its own words are on the standard error. Look again with workers=1."
             )
-        found: Any = pickle.loads(answer)  # noqa: S301 - from our own process
         if isinstance(found, DatasetError):
             raise found
         return cast("Part", found)
