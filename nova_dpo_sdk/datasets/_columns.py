@@ -33,7 +33,7 @@ def pair_columns(records: Sequence[PlainPair], rows: Sequence[int]) -> Harvest:
     odd: list[int] = []
     for place, record in enumerate(records):
         # As any values: a turn without content is odd, and told by what is raised here.
-        turns: list[Any] = cast("list[Any]", record.messages)
+        turns = cast("list[Any]", record.messages)
         try:
             if len(turns) == 2:
                 turn, last = turns

@@ -84,7 +84,7 @@ class QuickLook:
             return self._glance(lines, records) or self._look_closer(lines)
         if len(records) + len(rest) != len(lines):
             return self._look_closer(lines)
-        rows = sorted(set(range(len(lines))).difference(rest))
+        rows = lines.others(rest)
         harvest = self._glance(Lines(lines.joined(rows)), records) if rows else Harvest()
         if harvest is None:
             return self._look_closer(lines)
@@ -123,9 +123,7 @@ class QuickLook:
     def _look_closer(self, lines: Lines) -> Harvest:
         """The same, line by line."""
         records, rest = self._decoded_one_by_one(lines)
-        rows: Sequence[int] = range(len(lines))
-        if rest:
-            rows = sorted(set(rows).difference(rest))
+        rows = lines.others(rest) if rest else range(len(lines))
         return self._with(self._together(records, rows, lines), lines, rest)
 
     # -- plain records

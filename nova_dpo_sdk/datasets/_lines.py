@@ -94,7 +94,7 @@ class Lines:
     def size(self, rows: Sequence[int]) -> int:
         """Bytes of some lines, each with a newline."""
         size = len(self.data) + (not self.data.endswith(b"\n"))
-        return size - sum(self.ends[row] - self.starts[row] + 1 for row in self._other(rows))
+        return size - sum(self.ends[row] - self.starts[row] + 1 for row in self.others(rows))
 
     def joined(self, rows: Sequence[int]) -> bytes:
         """Some lines, in their order, each with its newline; the last of all may have none."""
@@ -103,12 +103,12 @@ class Lines:
     def pieces(self, rows: Sequence[int]) -> Iterator[memoryview]:
         """The bytes of some lines, in their order, as few pieces as there can be."""
         data, start = memoryview(self.data), 0
-        for row in self._other(rows):
+        for row in self.others(rows):
             yield data[start : self.starts[row]]
             start = self.ends[row] + 1
         yield data[start:]
 
-    def _other(self, rows: Sequence[int]) -> list[int]:
+    def others(self, rows: Sequence[int]) -> list[int]:
         """The lines that are not among some, each of which is named once."""
         return sorted(set(range(len(self))).difference(rows)) if len(rows) < len(self) else []
 
