@@ -46,6 +46,7 @@ PAIRS: list[tuple[str, Any, str]] = [
     ("not-a-number", changed(pair(), put([1, -float("inf")], "x y")), '$["x y"][1]'),
     ("duplicate-key", raw(PAIR, '"role": "user"', '"role": "user", "role": "user"'), "$.messages[0]"),
     ("duplicate-key", raw(PAIR, '{"text": "Hello"}', '{"text": "Hello", "text": "Hello"}'), "$.messages[0].content[0]"),
+    ("duplicate-key", raw(PAIR, '{"text": "Hello"}', '{"text": "x", "text": "x\\u003a"}'), "$.messages[0].content[0]"),
     ("lone-surrogate", raw(PAIR, "Hello", r"Hel\ud83dlo"), "$.messages[0].content[0].text"),
     ("missing-key", changed(pair(), drop(M)), "$"),
     ("missing-key", changed(pair(), drop(M, 0, "role")), "$.messages[0]"),

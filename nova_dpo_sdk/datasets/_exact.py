@@ -6,9 +6,13 @@ import difflib
 import json
 import re
 from dataclasses import dataclass
+from itertools import chain, product
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import msgspec
+
 from nova_dpo_sdk.datasets import _facts, _rules
+from nova_dpo_sdk.datasets._search import finder
 from nova_dpo_sdk.datasets._tools import Tools
 
 if TYPE_CHECKING:
@@ -66,8 +70,9 @@ class Explainer:
         if line.startswith(BOM):
             faults.append(Fault("byte-order-mark", "$", "The line begins with a byte order mark."))
             line = line[len(BOM) :]
+        marked = bool(_marks(line))
         try:
-            value = _parse(line, faults)
+            value = _parse(line, faults, escapes=marked and _ESCAPE in line)
         except _UnreadableError as unreadable:
             faults.append(unreadable.fault)
             return Diagnosis(faults)
@@ -75,7 +80,7 @@ class Explainer:
             message = f"The line is {_named(value)}, not an object."
             faults.append(Fault("json-array" if isinstance(value, list) else "not-an-object", "$", message))
             return Diagnosis(faults)
-        walk = Walk(self, faults)
+        walk = Walk(self, faults, words=marked)
         walk.record(cast("dict[str, Any]", value))
         return Diagnosis(faults, walk)
 
@@ -99,7 +104,7 @@ class _Doubled(dict[str, Any]):
     keys_twice: list[str]
 
 
-def _parse(line: bytes, faults: list[Fault]) -> Any:
+def _parse(line: bytes, faults: list[Fault], *, escapes: bool) -> Any:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -107,13 +112,32 @@ def _parse(line: bytes, faults: list[Fault]) -> Any:
         message = f"Byte {error.start + 1} of the line (0x{byte:02x}) is not UTF-8: {error.reason}."
         raise _UnreadableError("invalid-utf8", message) from error
     odd: list[str] = []
-    value = _loads(text, odd)
-    openers = text.count("[") + text.count("{")
+    value = _UNREAD if escapes else _plainly(line)
+    if value is _UNREAD:
+        value = _loads(text, odd)
+    openers = line.count(b"[") + line.count(b"{")
     if openers > _rules.LIMITS["nesting"].value and _depth_exceeds(value, _rules.LIMITS["nesting"].value):
         raise _UnreadableError("too-deep", "Values nest more than 64 levels deep.")
-    if odd or "\\u" in text:
+    if odd or escapes:
         faults.extend(_oddities(value))
     return value
+
+
+_UNREAD: Any = object()
+_read = msgspec.json.Decoder().decode
+_write = msgspec.json.Encoder().encode
+
+
+def _plainly(line: bytes) -> Any:
+    r"""What `json` reads in a line without `\u` escapes, where nothing is odd about it; `_UNREAD` otherwise.
+
+    Reading takes the last of several equal keys without a word. But then the line has more colons than what was read.
+    """
+    try:
+        value = _read(line)
+        return value if _write(value).count(b":") == line.count(b":") else _UNREAD
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        return _UNREAD
 
 
 def _loads(text: str, odd: list[str]) -> Any:
@@ -132,6 +156,7 @@ def _loads(text: str, odd: list[str]) -> Any:
         return _NotANumber(name.replace("Infinity", "inf"))
 
     try:
+        json.loads(text)  # far cheaper, and most texts that come here cannot be read
         return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except RecursionError as error:
         raise _UnreadableError("too-deep", "Values nest more than 64 levels deep.") from error
@@ -251,19 +276,34 @@ def _named(value: Any) -> str:
 _WORDS = re.compile("|".join(re.escape(word) for word in _rules.RESERVED_WORDS), re.IGNORECASE | re.ASCII)
 _EXACT = frozenset(_rules.RESERVED_WORDS)
 # Each begins with one plain character, for which `re` searches far faster than for several words at once.
-_a_role, _a_tag, _a_mark = (re.compile(what).search for what in (":(?<=[mrtMRT]:)", "<(?=[iuvIUV])", r"\[(?=[eE])"))
+_roles, _tags, _ends = (re.compile(what).finditer for what in (":(?<=[mrtMRT]:)", "<(?=[iuvIUV])", r"\[(?=[eE])"))
+_REACH = max(map(len, _rules.RESERVED_WORDS))
+
+_ESCAPE = b"\\u"
+
+
+def _known_by(word: str) -> Iterator[bytes]:
+    """What a word is looked for by in the bytes of a whole line, in every casing."""
+    piece = word[-2:] if word.endswith(":") else word[:2]
+    return ("".join(chars).encode() for chars in product(*({char, char.swapcase()} for char in piece)))
+
+
+_marks = finder(sorted({_ESCAPE, *chain.from_iterable(map(_known_by, _rules.RESERVED_WORDS))}))
+"""Where a line may have a reserved word, or an escape: none of the texts in it has one when there is no such place."""
 
 
 def reserved_words(text: str) -> tuple[list[str], list[str]]:
     """The reserved words in `text`: those that stand alone, and those in another casing or inside a word."""
-    if not (_a_role(text) or _a_tag(text) or _a_mark(text)):
+    places = [match.start() for match in chain(_roles(text), _tags(text), _ends(text))]
+    if not places:
         return [], []
     exact: dict[str, None] = {}
     other: dict[str, None] = {}
-    for match in _WORDS.finditer(text):
-        word = match.group()
-        own = word in _EXACT and not (word[0].isalpha() and _inside_word(text, match.start()))
-        (exact if own else other)[word] = None
+    for place in sorted(places):
+        for match in _WORDS.finditer(text, max(0, place - _REACH), place + _REACH):
+            word = match.group()
+            own = word in _EXACT and not (word[0].isalpha() and _inside_word(text, match.start()))
+            (exact if own else other)[word] = None
     return list(exact), list(other)
 
 
@@ -286,6 +326,14 @@ _S3_PLAIN = re.compile(r"s3://[A-Za-z0-9_\-/.]+\Z")
 
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
+
+
+def _only_text(items: list[Any]) -> str:
+    """The text of a list of one text with something to see in it, as nearly all are; otherwise nothing."""
+    if len(items) != 1 or not _is_object(items[0]) or len(items[0]) != 1:
+        return ""
+    text = items[0].get("text")
+    return text if isinstance(text, str) and not text.isspace() else ""
 
 
 def _wrapped(value: Any, template: str) -> str:
@@ -311,12 +359,19 @@ def _by_label(answer: tuple[str, list[str]]) -> bool:
 
 
 class Walk:
-    """Walks through one record and says everything that is wrong."""
+    """Walks through one record and says everything that is wrong.
 
-    def __init__(self, explainer: Explainer, faults: list[Fault]) -> None:
+    Args:
+        explainer: Knows the kind of record.
+        faults: Takes what is wrong.
+        words: Whether some text may have a reserved word in it.
+    """
+
+    def __init__(self, explainer: Explainer, faults: list[Fault], *, words: bool) -> None:
         self._preference = explainer.preference
         self._nova2 = explainer.nova2
         self._faults = faults
+        self._words = words
         self._features = 0
         self._system_texts: list[str] = []
         self._prompt: list[str] = []
@@ -382,16 +437,19 @@ class Walk:
 
     def object(self, value: Any, path: str, required: Sequence[str], optional: Sequence[str] = ()) -> bool:
         """Whether `value` is an object; says which keys are missing or unknown."""
-        if not self._is(value, dict, path):
-            return False
-        self._keys(value, path, required, optional)
+        if not isinstance(value, dict):
+            return self._is(value, dict, path)
+        self._keys(cast("dict[str, Any]", value), path, required, optional)
         return True
 
     def string(self, value: dict[str, Any], key: str, path: str) -> str | None:
         """The string at `key`, or None when there is none; says so when it is something else."""
-        if key not in value or not self._is(value[key], str, f"{path}.{key}"):
-            return None
-        return cast("str", value[key])
+        found = value.get(key)
+        if isinstance(found, str):
+            return found
+        if key in value:
+            self._is(found, str, f"{path}.{key}")
+        return None
 
     def array(self, value: Any, path: str) -> list[Any]:
         """The array, or an empty one; says so when it is something else."""
@@ -405,10 +463,15 @@ class Walk:
             self.say("schema-version", "$.schemaVersion", f"schemaVersion is {_shown(version)}.")
 
     def _system(self, system: Any) -> None:
-        fix = _wrapped(system, '[{{"text": {}}}]') or "Leave the key out, or write a list."
-        if not self._is(system, list, "$.system", fix):
+        if not isinstance(system, list):
+            fix = _wrapped(system, '[{{"text": {}}}]') or "Leave the key out, or write a list."
+            self._is(system, list, "$.system", fix)
             return
         self._features |= _facts.SYSTEM
+        system = _elements(system)
+        if only := _only_text(system):
+            self.text(only, "$.system[0].text", self._system_texts)
+            return
         if len(system) != 1:
             self.say("system-items", "$.system", f"system has {len(system)} items.")
         for index, item in enumerate(system):
@@ -434,8 +497,10 @@ class Walk:
 
     def _message(self, message: Any, path: str, previous: str, index: int, *, last: bool) -> str:
         self._tools.begin(index)
-        if not self._is(message, dict, path):
+        if not isinstance(message, dict):
+            self._is(message, dict, path)
             return ""
+        message = cast("dict[str, Any]", message)
         with_candidates = "candidates" in message
         required = ["role"] if with_candidates else ["role", "content"]
         awaited = self._preference and last and not with_candidates and message.get("role") != "user"
@@ -534,9 +599,13 @@ class Walk:
         if not isinstance(content, list):
             self._is(content, list, path, _wrapped(content, '[{{"text": {}}}]'))
             return
+        items = _elements(content)
+        if only := _only_text(items):
+            self.text(only, f"{path}[0].text", texts)
+            return
         kinds: dict[str, int] = {}
         blank: list[str] = []
-        for index, item in enumerate(_elements(content)):
+        for index, item in enumerate(items):
             place = f"{path}[{index}]"
             if not _is_object(item):
                 self._is(item, dict, place, _wrapped(item, '{{"text": {}}}'))
@@ -586,6 +655,8 @@ class Walk:
     def text(self, text: str, path: str, texts: list[str]) -> None:
         """Remember a text and look for reserved words in it."""
         texts.append(text)
+        if not self._words:
+            return
         exact, other = reserved_words(text)
         if exact:
             self.say("reserved-word", path, f"The text contains {', '.join(map(_shown, exact))}.")
