@@ -5,7 +5,7 @@ from convert_support import chat, chats, pair, preferences
 from test_convert_layouts import BAD, CHATS, GOOD, PAIRS, USER
 
 from nova_dpo_sdk.datasets._convert import convert_chats, convert_preferences
-from nova_dpo_sdk.datasets._lanes import _SUSPICIONS, LANES, FastLane, _find, _harmful
+from nova_dpo_sdk.datasets._lanes import _AT_BEGINNINGS, _IN_TEXTS, LANES, FastLane, _find, _harmful
 from nova_dpo_sdk.datasets._layouts import BY_NAME
 from nova_dpo_sdk.datasets._rules import RESERVED_WORDS
 from nova_dpo_sdk.datasets._sources import Block
@@ -119,6 +119,43 @@ def test_a_backslash_before_a_speaker_starts_no_turn(tmp_path):
     assert result.dropped == {"reserved-word": 1}  # it stands inside the user's one turn
 
 
+@pytest.mark.parametrize(("slashes", "on_lane"), [(1, False), (2, True), (3, False), (4, False)])
+def test_a_transcript_is_cut_only_where_a_line_really_ends(slashes, on_lane):
+    before = b"\\n\\nHuman: x" + b"\\" * slashes + b"\\n\\nAssistant: "
+    record = b'{"chosen":"%bA","rejected":"%bB"}' % (before, before)
+    assert bool(made("hh-rlhf", "preference", json.dumps(PAIRS["hh-rlhf"]).encode(), record)[-1].text) == on_lane
+
+
+def test_an_escaped_word_after_an_escaped_backslash_is_seen():
+    record = b'{"prompt":"a\\\\\\u0055ser:","chosen":"A","rejected":"B"}'
+    assert json.loads(record)["prompt"] == "a\\User:"
+    assert made("prompt-chosen-rejected", "preference", PAIRS["prompt-chosen-rejected"], record)[-1].text == b""
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("a b\nc d", "a b\nc e"),
+        ("a b\nc", "a b\td"),
+        ("a b\u2003c", "a b\u2003d"),
+        ("a b\u2003c", "a b\u2004c"),
+        ("a bc", "a bc d"),
+        ("a b", "a b"),
+        ("a b ", "a b"),
+        ("a b é", "a b è"),
+        ('a b"', "a b"),
+        ("ab", "ac"),
+        (" a", " b"),
+        ("a " * 300 + "b", "a " * 300 + "c"),
+        ("a " * 300, "a " * 299 + "b"),
+        ("a " * 300, "a " * 200),
+    ],
+)
+def test_both_ways_part_texts_at_the_same_place(tmp_path, good, bad):
+    preferences(tmp_path, PAIRS["chosen-rejected"], {"chosen": good, "rejected": bad}, layout="chosen-rejected")
+    chats(tmp_path, PAIRS["chosen-rejected"], {"chosen": good, "rejected": bad}, layout="chosen-rejected")
+
+
 def test_an_input_without_an_instruction_stands_alone(tmp_path):
     _, written = chats(tmp_path, CHATS["alpaca"], {"instruction": "", "input": "Q", "output": "A"})
     assert written[1] == chat("Q", "A")
@@ -157,8 +194,9 @@ def test_an_instruction_that_is_no_text_is_not_joined_with_its_input(tmp_path, i
     assert written[0] == chats(tmp_path, CHATS["alpaca"], layout="alpaca")[1][0]
 
 
-def test_the_search_for_all_suspicions_stays_fast():
-    assert len(_SUSPICIONS) <= 64  # one more, and it takes ten times as long
+@pytest.mark.parametrize("words", [_IN_TEXTS, _AT_BEGINNINGS])
+def test_the_search_for_all_suspicions_stays_fast(words):
+    assert len(words) <= 64  # one more, and it takes ten times as long
 
 
 @pytest.mark.parametrize("convert", [convert_preferences, convert_chats])

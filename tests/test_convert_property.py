@@ -126,6 +126,16 @@ def test_both_ways_agree_on_transcripts_of_several_turns(said, asked, good, bad,
         assert report.errors == 0, report
 
 
+@settings(max_examples=60 * TIMES, deadline=None)
+@given(st.lists(bits, max_size=9).map("".join), texts, texts, st.sampled_from(["", " ", "word " * 150]))
+def test_both_ways_agree_on_texts_that_begin_alike(asked, good, bad, before):
+    record = {"chosen": before + asked + good, "rejected": before + asked + bad}
+    with folder() as name:
+        preferences(Path(name), PAIRS["chosen-rejected"], record, layout="chosen-rejected")
+        report = PreferenceDataset.from_jsonl(Path(name) / "made.jsonl").report()
+        assert report.errors == 0, report
+
+
 @pytest.mark.parametrize("layout", CHAT_SHAPES | PAIR_SHAPES)
 def test_whatever_is_written_validates_and_both_ways_agree_for_chats(layout):
     plain = (CHATS | PAIRS)[layout]
