@@ -346,15 +346,30 @@ def test_retries_have_a_budget_and_a_larger_one_goes_on(cloud, nova, chats):
     assert [each.number for each in chain.record("sft").attempts] == [1, 2, 3]
 
 
-def test_a_configuration_error_is_never_tried_again(cloud, nova, chats):
+def test_a_configuration_error_is_never_tried_again(cloud, clock, nova, chats):
     nova.backend.poll_interval = 300.0
+    begun = clock.monotonic()
     cloud.script_fault("crash-loop", message="exit code 1: bad recipe")
     chain = nova.chain("tone")
     policy = StagePolicy(retries=5, patience=Patience(restarts=2))
     with pytest.raises(JobFailedError, match="CrashLoopBackOff"):
         chain.run("sft", SFT, chats, policy=policy)
+    assert clock.monotonic() - begun < 600  # at the first look that finds too many restarts
     assert len(chain.record("sft").attempts) == 1
     assert len(jobs(nova)) == 1
+
+
+def test_who_lost_patience_with_one_stage_goes_on_with_the_others(cloud, clock, nova, chats):
+    cloud.script_fault("crash-loop", job="bad-*", message="the recipe cannot be read")
+    cloud.script_fault("unschedulable", job="good-*", lasts=3600)
+    chain = nova.chain("tone")
+    bad = chain.start("bad", SFT.replace(name="bad"), chats, policy=StagePolicy(patience=Patience(restarts=2)))
+    good = chain.start("good", SFT.replace(name="good"), chats)
+    seen = []
+    with pytest.raises(JobFailedError, match="the recipe cannot be read"):
+        chain.gather([bad, good], on_update=lambda stage, _: seen.append((stage, clock.monotonic())))
+    assert max(at for stage, at in seen if stage == "bad") < 600
+    assert good.checkpoint is not None
 
 
 def test_a_stage_past_its_deadline_is_stopped_and_stays_resumable(nova, chats):

@@ -119,7 +119,8 @@ class Waiter:
             self._tell(stage.name, snapshot)
         self._guard(stage, lambda: stage.see(snapshot))
         if stage.is_over:
-            return self._first
+            # Who lost patience is over while its job is not: it would be followed to the end of the pause.
+            return self._first or not snapshot.status.is_terminal
         moved = stage.job.ref != snapshot.ref or not stage.is_followed
         # No sooner than the shortest pause: what rounding leaves of a time would begin it anew for ever.
         return moved or self._place.clock.monotonic() + max(_SHORTEST, stage.horizon()) < until
