@@ -103,23 +103,31 @@ def _finished(found: Harvest, records: Sequence[PlainPair | PlainChat], odd: lis
         found.doubtful = [row for place, row in enumerate(found.rows) if place in places]
         found.rows = [row for place, row in enumerate(found.rows) if place not in places]
         systems = [system for place, system in enumerate(systems) if place not in places]
-    texts = _system_texts(systems)
+    if not _take_same_system(found, systems):
+        _take_systems(found, list(map(_system_text, map(bytes, systems))))
+    return found
+
+
+def _take_same_system(found: Harvest, systems: list[Raw]) -> bool:
+    """Add the systems, if all are the same text or there are none, as nearly always."""
+    first, count = bytes(systems[0]) if systems else b"", len(systems)
+    if b"\n".join([*systems, b""]) != (first + b"\n") * count:
+        return False
+    text = _system_text(first)
+    if text is None:
+        return False
+    found.systems = [text] * count if text else []
+    found.features = [_facts.SYSTEM if text else 0] * count
+    return True
+
+
+def _take_systems(found: Harvest, texts: list[bytes | None]) -> None:
+    """Add the systems; a record with an odd one becomes doubtful."""
     if any(texts):
         found.systems = [text or b"" for text in texts]
     found.features = [_facts.SYSTEM if text else 0 for text in texts]
     if None in texts:
         found.keep([text is not None for text in texts])
-    return found
-
-
-def _system_texts(systems: list[Raw]) -> list[bytes | None]:
-    """The texts of systems: `b""` for a record without one, None for what is not one text."""
-    if not systems:
-        return []
-    first = bytes(systems[0])
-    if b"\n".join(systems) == b"\n".join([first] * len(systems)):  # as nearly always
-        return [_system_text(first)] * len(systems)
-    return list(map(_system_text, map(bytes, systems)))
 
 
 _read_system = msgspec.json.Decoder(tuple[Text]).decode

@@ -22,7 +22,7 @@ from nova_dpo_sdk.datasets._columns import chat_columns, pair_columns
 from nova_dpo_sdk.datasets._frame import MEDIA, Frame, file_of
 from nova_dpo_sdk.datasets._harvest import Harvest, kept
 from nova_dpo_sdk.datasets._lines import Lines
-from nova_dpo_sdk.datasets._search import counter
+from nova_dpo_sdk.datasets._search import finder
 from nova_dpo_sdk.datasets._shapes import NO_TEXT, Chat, ChatItem, Pair, PlainChat, PlainPair
 from nova_dpo_sdk.datasets._texts import Texts, alike, has_long_forms, not_utf8, shortest, silent, word_places
 
@@ -43,10 +43,7 @@ _BETWEEN = [b'}{"', b"}{ ", b"}{\t", b"}{\r", b"}{\n", b'} {"', b'}\t{"', b'}\r{
 Nothing in JSON but a new value brings these brackets together without a comma, and few texts have them so.
 """
 
-_LONG_FORMS = [b"\\u", b"\\/"]
-"""What begins a character that is written in a longer form than needed."""
-
-_count_marks = counter([*_BETWEEN, *_LONG_FORMS])
+_find_between = finder(_BETWEEN, padded=True)
 
 
 class _OddError(Exception):
@@ -104,15 +101,14 @@ class QuickLook:
         harvest = self._columns(records, range(len(records)))
         if harvest.doubtful:
             return None
-        marks = _count_marks(lines.data)
         if self._frame.length(records, harvest) == len(lines.data) + (not lines.data.endswith(b"\n")):
             # Besides the records there is one byte for each: where they are parted, or after the last.
-            if any(marks[: len(_BETWEEN)]):
+            if _find_between(lines.data):
                 return None
             lines.counted(len(records))
         elif not self._is_spread_out(lines, records, harvest):
             return None
-        return self._sorted(harvest, long_forms=any(marks[len(_BETWEEN) :]))
+        return self._sorted(harvest, long_forms=has_long_forms(lines.data))
 
     def _is_spread_out(self, lines: Lines, records: list[Any], harvest: Harvest) -> bool:
         """Whether there are spaces besides the records, and nothing more."""
@@ -163,7 +159,7 @@ class QuickLook:
             records = kept(records, [row in taken for row in rows])
         if records and not (lines.are_objects(rows) and self._is_all(records, harvest, lines)):
             return self._apart(lines, rows)
-        return self._sorted(harvest, long_forms=bool(has_long_forms(lines.data)))
+        return self._sorted(harvest, long_forms=has_long_forms(lines.data))
 
     def _is_all(self, records: list[Any], harvest: Harvest, lines: Lines) -> bool:
         """Whether the lines of a harvest have nothing besides its records."""
@@ -304,10 +300,10 @@ def _taken(raw: Raw) -> bytes:
     """A text in its shortest form.
 
     Raises:
-        _OddError: It is blank, or no text.
+        _OddError: It is blank, no text, or not there.
     """
     text = shortest(bytes(raw))
-    if text is None or silent(Texts([text])):
+    if not text or silent(Texts([text])):
         raise _OddError
     return text
 

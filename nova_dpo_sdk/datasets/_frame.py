@@ -45,10 +45,6 @@ class _Counts(NamedTuple):
     reasonings: int = 0
 
 
-def _colons(data: bytes) -> int:
-    return data.count(b":")
-
-
 _NOTHING = (Text(Raw()),)
 """An item whose text takes no bytes at all."""
 
@@ -94,7 +90,7 @@ class Frame:
         structure = count * self._record + (len(harvest.prompts) - count) // 2 * self._two_turns
         structure += (count - [record.version for record in records].count(UNSET)) * self._version
         structure += (len(harvest.systems) - harvest.systems.count(b"")) * self._system
-        return structure + harvest.total(len)
+        return structure + harvest.size()
 
     def holds(self, records: Sequence[Any], harvest: Harvest, data: bytes) -> bool:
         """Whether there are as many keys in the lines of plain records as were decoded, whatever spaces stand there.
@@ -104,7 +100,7 @@ class Frame:
             harvest: What was taken in of it: all of it, as the file has it.
             data: The lines.
         """
-        colons = _colons(data) - harvest.total(_colons)
+        colons = data.count(b":") - harvest.count(b":")
         systems = len(harvest.systems) - harvest.systems.count(b"")
         answers = len(records) * (2 if self._preference else 1)
         counts = _Counts(

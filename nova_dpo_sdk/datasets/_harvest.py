@@ -73,10 +73,21 @@ class Harvest:
     def _known(self) -> list[bytes]:
         return list(filter(None, dict.fromkeys(self.systems)))
 
-    def total(self, measure: Callable[[bytes], int]) -> int:
-        """A measure of all texts together, when that of several is the sum of theirs."""
-        again = Counter(filter(None, self.systems))
-        return measure(self.joined().run) + sum((count - 1) * measure(text) for text, count in again.items())
+    def size(self) -> int:
+        """Bytes of all texts."""
+        return self.joined().size + self._again(len)
+
+    def count(self, char: bytes) -> int:
+        """How often a character is in all texts."""
+        return self.joined().run.count(char) + self._again(lambda text: text.count(char))
+
+    def _again(self, measure: Callable[[bytes], int]) -> int:
+        """A measure of the system texts but for those that `joined()` has."""
+        systems, first = self.systems, self.systems[0] if self.systems else b""
+        if systems.count(first) == len(systems):
+            return max(0, len(systems) - 1) * measure(first)
+        again = Counter(filter(None, systems))
+        return sum((count - 1) * measure(text) for text, count in again.items())
 
     def records_of(self, texts: Sequence[int]) -> set[int]:
         """Whose some of the texts are, by their places in `joined()`."""

@@ -9,22 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-
-def counter(words: Sequence[bytes]) -> Callable[[bytes], list[int]]:
-    """A function that says how often each of the words stands in a text; as `finder`."""
-    library = _library()
-    if library is None:
-        return lambda text: [text.count(word) for word in words]
-    find = library.BytesAhoCorasick(list(words), matchkind=library.MatchKind.LeftmostFirst).find_matches_as_indexes
-
-    def count(text: bytes) -> list[int]:
-        found = [word for word, _, _ in find(text)]
-        return [found.count(word) for word in range(len(words))]
-
-    return count
+_NOBODYS = [bytes([byte] * 3) for byte in range(4)]
+"""With these there are enough first letters for vector instructions to be used."""
 
 
-def finder(words: Sequence[bytes]) -> Callable[[bytes], list[int]]:
+def finder(words: Sequence[bytes], *, padded: bool = False) -> Callable[[bytes], list[int]]:
     """A function that says where any of the words stands in a text; of words that overlap, only the first is told.
 
     One pass with vector instructions takes a tenth of the time of a regular expression that looks for one letter.
@@ -32,13 +21,16 @@ def finder(words: Sequence[bytes]) -> Callable[[bytes], list[int]]:
 
     Args:
         words: None of them is the beginning of another.
+        padded: Whether to look for words that nobody writes as well. It makes the search for a few that begin alike
+            twice as fast, and slows down that for others.
     """
     library = _library()
     if library is None:
         return _by_expression(words)
+    known, more = len(words), _NOBODYS if padded else []
     # Only this kind of match is searched for with vector instructions.
-    find = library.BytesAhoCorasick(list(words), matchkind=library.MatchKind.LeftmostFirst).find_matches_as_indexes
-    return lambda text: [start for _, start, _ in find(text)]
+    find = library.BytesAhoCorasick([*words, *more], matchkind=library.MatchKind.LeftmostFirst).find_matches_as_indexes
+    return lambda text: [start for word, start, _ in find(text) if word < known]
 
 
 def _library() -> Any:
