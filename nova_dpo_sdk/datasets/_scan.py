@@ -136,9 +136,12 @@ class Ledger:
         order: What is to be looked at, and how.
         sink: Is shown every line together with what is wrong with it.
         keys: Takes the keys of records, to look for repeats later; None to look for them at once.
+        seen: Looks for repeats.
     """
 
-    def __init__(self, order: Order, sink: Sink | None = None, *, keys: Keys | None = None) -> None:
+    def __init__(
+        self, order: Order, sink: Sink | None = None, *, keys: Keys | None = None, seen: Seen | None = None
+    ) -> None:
         self._sink = sink
         self._kept_keys = keys
         self._preference = order.explainer.preference
@@ -150,7 +153,7 @@ class Ledger:
         self._problems = Problems(order.max_details)
         self._shapes: dict[int, Shape] = {}
         self._lengths: dict[int, int] = {}
-        self._seen = Seen()
+        self._seen = seen or Seen()
         self._line = 1
         self._records = self._bad = 0
         self._array = self._carriage_return = False

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RECENT = 1 << 14
-"""Records that are remembered one by one."""
+RECENT = 1 << 16
+"""Records that are remembered one by one. Most files have fewer, and none of theirs is ever moved."""
+
+FEW_RECENT = 1 << 14
+"""The same where memory is needed for something else as well."""
 
 SLOTS = 1 << 20
 """Places for older records; two that fall on one place push each other out."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from nova_dpo_sdk.datasets._lines import Reader, open_file
 from nova_dpo_sdk.datasets._rules import LIMITS
 from nova_dpo_sdk.datasets._scan import Keys, Ledger, Order, Part, without_collector
+from nova_dpo_sdk.datasets._seen import FEW_RECENT, Seen
 from nova_dpo_sdk.datasets._unpack import compression
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError
 
@@ -79,7 +80,7 @@ def scan_in_parts(stream: BinaryIO, order: Order, workers: int, measured: Measur
         tasks = [_Task(order, start, end) for start, end in zip(starts, [*starts[1:], before[0]], strict=True)]
         running = [stack.enter_context(_Worker(task)) for task in tasks[own:]]
         measured = measured or _Measured.of(stream, hashed=order.hashed)
-        ledger = Ledger(order)
+        ledger = Ledger(order, seen=Seen(FEW_RECENT))  # it holds the keys of another part as well
         if own:
             tasks[0].show(ledger)
         for worker in running:
