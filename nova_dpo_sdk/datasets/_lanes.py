@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Callable  # noqa: TC003 - NamedTuple fields
-from itertools import chain, groupby, repeat
+from io import BytesIO
+from itertools import accumulate, chain, compress, groupby, repeat
 from operator import attrgetter, eq, getitem, itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
@@ -694,7 +696,7 @@ class FastLane:
     def _chosen(self, rows: list[Row]) -> _Way | None:
         """The way that fits the first rows that any way fits."""
         if self._way is None and self._ways:
-            fits = [sum(map(bool, way.convert(rows[:16])[0])) for way in self._ways]
+            fits = [way.fit(rows[:16]) for way in self._ways]
             self._way = self._ways[fits.index(max(fits))] if any(fits) else None
         return self._way
 
@@ -710,62 +712,73 @@ class _Way:
         self._is_side = lane.pairs and not pair
         self._quoted: Callable[[Text], bytes] = b'"%b"'.__mod__ if lane.bare else bytes
 
+    def fit(self, rows: list[Row]) -> int:
+        """How many of the rows this way converts."""
+        return sum(piece.rows for piece in self.pieces(rows) if piece.text)
+
     def pieces(self, rows: list[Row]) -> list[Piece]:
         """The lines of the rows, and where the exact way has to make them."""
-        taken, text = self.convert(rows)
-        if text:
+        taken, text = self._taken(rows)
+        spots, twins = self._suspicions(taken, text)
+        if all(taken) and not spots and not twins and len(text) < _LONGEST:
             return [Piece(0, len(rows), text)]
-        made, first = list[Piece](), 0
-        for is_plain, group in groupby(taken, bool):
-            run = list(group)
-            made.append(Piece(first, len(run), self._frames.around(run) if is_plain else b""))
-            first += len(run)
-        return made
+        lines = self._lines(taken, text)
+        ends = list(accumulate(map(len, lines)))
+        for at in (*twins, *(bisect_right(ends, spot) for spot in spots)):
+            lines[at] = b""
+        return _pieces(taken, lines)
 
-    def convert(self, rows: list[Row]) -> tuple[list[Taken | None], bytes]:
-        """The rows taken apart, None for each that needs the exact way; and their lines if none of them does."""
+    def _taken(self, rows: list[Row]) -> tuple[list[Taken | None], bytes]:
+        """The rows taken apart, None for each that needs the exact way; and the lines of the others."""
         taken = _taken(self._decode, self._read, rows)
         if not _are_utf8(rows):  # fields that are skipped count as well
             taken = [each if is_utf8(bytes(row)) else None for each, row in zip(taken, rows, strict=True)]
         if self._is_side:
             taken = [_one_side(each, self._quoted) if each else None for each in taken]
         try:
-            text = self._frames.around(taken)
+            return taken, self._frames.around(taken)
         except ValueError:  # there is no frame around turns that need mending
             taken = [each if each and self._frames[each[0]] else None for each in taken]
-            text = self._frames.around(taken)
-        if suspects := self._suspects(taken, text):
-            taken = [None if at in suspects else each for at, each in enumerate(taken)]
-        return taken, text if all(taken) else b""
+            return taken, self._frames.around(taken)
 
-    def _suspects(self, taken: list[Taken | None], text: bytes) -> set[int]:
-        """Which records the exact way has to look at, because of something in their texts."""
-        if len(text) >= LIMITS["line-bytes"].value:
-            return self._suspects_one_by_one(taken)
+    def _suspicions(self, taken: list[Taken | None], text: bytes) -> tuple[list[int], list[int]]:
+        """Where the lines have something in them that the exact way has to look at, and which lines have twins."""
         found = _find(text)
         spots = _harmful(text, found)
-        suspects = self._records_at(spots, taken, text) if spots else set[int]()
-        if self._is_pair:
-            has_low = any(text.startswith(b"\\u00", start) for start in found)
-            suspects.update(_twins(taken, _sameness(text, has_low=has_low)))
-        return suspects
+        if not self._is_pair:
+            return spots, []
+        has_low = any(text.startswith(b"\\u00", start) for start in found)
+        return spots, _twins(taken, _sameness(text, has_low=has_low))
 
-    def _suspects_one_by_one(self, taken: list[Taken | None]) -> set[int]:
-        made = [(at, [each]) for at, each in enumerate(taken) if each]
-        if len(made) == 1:
-            return {made[0][0]}
-        return {at for at, alone in made if self._suspects([*alone], self._frames.around([*alone]))}
+    def _lines(self, taken: list[Taken | None], text: bytes) -> list[bytes]:
+        """The line of each record that is there."""
+        made = list(filter(None, taken))
+        lines = BytesIO(text).readlines()
+        if len(lines) > len(made):  # what should be a text is something that is spread over lines
+            lines = [self._frames.around([each]) for each in made]
+        return lines
 
-    def _records_at(self, spots: list[int], taken: list[Taken | None], text: bytes) -> set[int]:
-        """Which records stand at these places of their lines."""
-        if any(text.startswith(_NO_TEXT, spot) for spot in spots):  # it may be spread over lines
-            return self._suspects_one_by_one(taken)
-        made = [at for at, each in enumerate(taken) if each]
-        found, line, seen = set[int](), 0, 0
-        for spot in spots:
-            line, seen = line + text.count(b"\n", seen, spot), spot
-            found.add(made[line])
-        return found
+
+def _pieces(taken: list[Taken | None], lines: list[bytes]) -> list[Piece]:
+    """The pieces of a block; a line that is empty is for the exact way.
+
+    Args:
+        taken: All records; None for those that are for the exact way.
+        lines: The lines of the others.
+    """
+    line, made, first = iter(lines), list[Piece](), 0
+    for is_plain, group in groupby([next(line) if each else b"" for each in taken], _is_short):
+        run = list(group)
+        made.append(Piece(first, len(run), b"".join(run) if is_plain else b""))
+        first += len(run)
+    return made
+
+
+_LONGEST = LIMITS["line-bytes"].value
+
+
+def _is_short(line: bytes) -> bool:
+    return 0 < len(line) < _LONGEST
 
 
 def _are_utf8(rows: list[Row]) -> bool:
@@ -785,19 +798,22 @@ def _as_json(row: Any) -> bytes:
 def _taken(
     decode: Callable[[Row], Any], read: Callable[[list[Any]], list[Taken | None]], rows: list[Row]
 ) -> list[Taken | None]:
-    try:
-        return read(list(map(decode, rows)))
-    except _NOT_PLAIN:
-        records = [_decoded(decode, row) for row in rows]
-    made = iter(read([record for record in records if record is not None]))
+    records, rest = list[Any](), iter(rows)
+    while not _all_added(records, map(decode, rest)):
+        records.append(None)
+    if all(records):
+        return read(records)
+    made = iter(read(list(filter(None, records))))
     return [None if record is None else next(made) for record in records]
 
 
-def _decoded(decode: Callable[[Row], Any], row: Row) -> Any:
+def _all_added(records: list[Any], more: Iterator[Any]) -> bool:
+    """Whether more records could be added, all of them; if not, those before the fault were."""
     try:
-        return decode(row)
+        records.extend(more)
     except _NOT_PLAIN:
-        return None
+        return False
+    return True
 
 
 _NOT_PLAIN = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -818,7 +834,6 @@ _says = re.compile(_SAID).match
 """Whether JSON text is a string that is surely not blank: some character of it is no white space."""
 
 _BEGIN = b'{"text":'
-_NO_TEXT = (_BEGIN + b"[", _BEGIN + b"{")
 _MARKS = [word[1:-1].encode() for word in RESERVED_WORDS if word.startswith("<")]
 _WIDE = (b'"', b"\xc2", b"\xe1", b"\xe2", b"\xe3")
 _MAYBE_BLANK = [
@@ -864,7 +879,7 @@ _LOOK = 1 << 9
 
 def _harmful(text: bytes, found: list[int]) -> list[int]:
     """Where something stands that may be a reserved word, a blank text, or no text."""
-    return sorted(start for start in found if not _HARMLESS(text, start))
+    return [start for start in found if not _HARMLESS(text, start)]
 
 
 def _sameness(text: bytes, *, has_low: bool) -> Callable[[Any, Any], bool]:
@@ -879,11 +894,9 @@ def _sameness(text: bytes, *, has_low: bool) -> Callable[[Any, Any], bool]:
 
 
 def _twins(taken: list[Taken | None], same: Callable[[Any, Any], bool]) -> list[int]:
-    """The pairs whose answers are the same, or may be."""
+    """Which pairs, of those that are there, have answers that are the same, or may be."""
     said = list(map(_SPOKEN, filter(None, taken)))
-    if not any(map(same, map(_GOOD, said), map(_BAD, said))):
-        return []
-    return [at for at, each in enumerate(taken) if each and same(each[1][-2], each[1][-1])]
+    return list(compress(range(len(said)), map(same, map(_GOOD, said), map(_BAD, said))))
 
 
 _GOOD, _BAD = itemgetter(-2), itemgetter(-1)
