@@ -314,6 +314,44 @@ def test_a_line_that_cannot_be_read_spoils_no_other_line() -> None:
         assert found.doubtful == [row for row, stays in enumerate(clean) if not stays]
 
 
+def test_an_error_that_leads_to_the_wrong_line_spoils_no_other_line() -> None:
+    """Errors count values and bytes: blank lines and several values on one line lead them astray."""
+    good = json.dumps(pair(), separators=(",", ":")).encode()
+    empty, label = b'{"messages":[]}', good.replace(b'"non-preferred"', b'"- at `$[0]`"')
+    cut = good[:-1]
+    starts: list[list[bytes]] = [
+        [empty * 40, label], [b"", label], [b"", b"", good, label], [good, label, label, cut, label, cut, label],
+        [cut, b"", good], [cut, b" ", cut], [b"}", good], [good, b"}", label], [good, b"]", cut], [cut, b"]}", label],
+        [good[:-20], good], [good[: good.index(b",") + 1], good], [good, good + b"x"], [good + good, b"", label],
+        [label, good + good, b"", good], [good, b"\xff", label], [b"[" * 5000, good], [good, b"{" + b"[" * 5000, label],
+    ]  # fmt: skip
+    for start in starts:
+        for lines in ([*start, *[good] * 60], [*[good] * 30, *start, *[good] * 30], [*[good] * 60, *start]):
+            data = b"\n".join(lines)
+            for text in (data, data + b"\n"):
+                whole = text.removesuffix(b"\n").split(b"\n")
+                wanted = [row for row, each in enumerate(whole) if KINDS["pair"].explain(each).faults]
+                found = QuickLook(KINDS["pair"]).look(Lines(text))
+                assert found.doubtful == wanted
+                assert sorted(found.rows) == [row for row in range(len(whole)) if row not in wanted]
+
+
+def test_few_and_many_doubtful_records_are_left_out_alike() -> None:
+    rng = Random(9)  # noqa: S311 - draws no secrets
+    systems: list[Any] = [[{"text": "Be brief."}], [{"text": "Be kind."}]]
+    for _ in range(60):
+        records = [changed(pair(), put(rng.choice(systems), "system")) for _ in range(rng.randrange(1, 40))]
+        bad = rng.sample(range(len(records)), k=rng.randrange(min(len(records), 20)))
+        for place in range(0, len(records), 3):
+            records[place] = {M: [pair()[M][0], pair()[M][3]]}
+        for place in bad:
+            records[place] = changed(records[place], put(f"User: {place}", M, 0, "content", 0, "text"))
+        lines = [json.dumps(record, separators=(",", ":")).encode() for record in records]
+        found = QuickLook(KINDS["pair"]).look(Lines(b"\n".join(lines)))
+        assert found.doubtful == sorted(bad)
+        assert found.facts() == [KINDS["pair"].explain(lines[row]).facts() for row in found.rows]
+
+
 def test_the_collector_is_running_again_after_a_look(tmp_path: Path) -> None:
     data = PreferenceDataset.from_jsonl(write(tmp_path / "a.jsonl", pair()))
     assert gc.isenabled()

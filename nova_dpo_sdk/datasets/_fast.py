@@ -12,6 +12,7 @@ needed (`\u` escapes), they are shortened first.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -37,6 +38,9 @@ _NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _PIECES = 8
 """Parts of a block that are decoded with one call each: a line that cannot be decoded spoils one of them."""
 
+_MOST_ERRORS = 3
+"""Lines in a piece that are left out by what errors say, until it is sooner done line by line."""
+
 _BETWEEN = [b'}{"', b"}{ ", b"}{\t", b"}{\r", b"}{\n", b'} {"', b'}\t{"', b'}\r{"']
 """What stands between two records that are not parted by a line end: nothing at all, or one other white space.
 
@@ -51,6 +55,42 @@ class _OddError(Exception):
 
 
 _ODD = (_OddError, IndexError, ValueError, *_NOT_DECODED)
+
+
+@dataclass(slots=True)
+class _Plain:
+    """Plain records, the places of other lines, and of those that have no clean record of any shape in them."""
+
+    records: list[Any] = field(default_factory=list[Any])
+    others: list[int] = field(default_factory=list[int])
+    hopeless: list[int] = field(default_factory=list[int])
+
+    def leave(self, row: int, error: str) -> None:
+        """Leave a line out, for what was said about it."""
+        (self.hopeless if _HOPELESS(error) else self.others).append(row)
+
+    def left(self) -> list[int]:
+        """The lines that were left out, in order."""
+        return sorted(self.others + self.hopeless)
+
+
+_HOPELESS = re.compile("JSON is malformed|Input data was truncated|Invalid enum value|Expected `[a-z]+`, got ").match
+"""What is said about a line that has no shape of a clean record; any other error is one of the plain shape, maybe."""
+
+_PLACE = re.compile(r" - at `\$\[([0-9]+)\]|\(byte ([0-9]+)\)$").search
+
+
+def _culprit(error: str, lines: Lines, rows: range) -> int:
+    """The line that an error of decoding some lines at once seems to lead to; -1 when it leads nowhere."""
+    place = _PLACE(error)
+    if place is None:
+        return rows[-1] if error.startswith("Input data was truncated") else -1
+    if place[1]:
+        return rows[0] + int(place[1])
+    at = lines.start(rows[0]) + int(place[2])
+    row = lines.at(at)
+    # A value that a line does not end goes on in the next one.
+    return row - 1 if at == lines.start(row) and not error.startswith("JSON is malformed: invalid character") else row
 
 
 class QuickLook:
@@ -76,23 +116,25 @@ class QuickLook:
 
     def look(self, lines: Lines) -> Harvest:
         """Take in the clean ones among `lines`; none of them may be longer than is allowed."""
-        records, rest = self._plain_records(lines.data)
-        if not rest:
-            return self._glance(lines, records) or self._look_closer(lines)
-        if len(records) + len(rest) != len(lines):
+        plain = self._plain_records(lines)
+        left = plain.left()
+        if not left:
+            return self._glance(lines, plain.records) or self._look_closer(lines)
+        if len(plain.records) + len(left) != len(lines):
             return self._look_closer(lines)
-        rows = lines.others(rest)
-        harvest = self._glance(Lines(lines.joined(rows)), records) if rows else Harvest()
+        rows = lines.others(left)
+        harvest = self._glance(Lines(lines.without(left)), plain.records) if rows else Harvest()
         if harvest is None:
             return self._look_closer(lines)
         harvest.rows = [rows[row] for row in harvest.rows]
         harvest.doubtful = [rows[row] for row in harvest.doubtful]
-        return self._with(harvest, lines, rest)
+        return self._with(harvest, lines, plain)
 
-    def _with(self, harvest: Harvest, lines: Lines, rest: Sequence[int]) -> Harvest:
+    def _with(self, harvest: Harvest, lines: Lines, plain: _Plain) -> Harvest:
         """A harvest and that of the lines that are not plain."""
-        if rest:
-            harvest.add(self._apart(lines, rest))
+        if plain.others:
+            harvest.add(self._apart(lines, plain.others))
+        harvest.doubtful += plain.hopeless
         harvest.doubtful.sort()
         return harvest
 
@@ -118,38 +160,58 @@ class QuickLook:
 
     def _look_closer(self, lines: Lines) -> Harvest:
         """The same, line by line."""
-        records, rest = self._decoded_one_by_one(lines)
-        rows = lines.others(rest) if rest else range(len(lines))
-        return self._with(self._together(records, rows, lines), lines, rest)
+        plain = _Plain()
+        self._decode_one_by_one(lines, range(len(lines)), plain)
+        left = plain.left()
+        rows = lines.others(left) if left else range(len(lines))
+        return self._with(self._together(plain.records, rows, lines), lines, plain)
 
     # -- plain records
 
-    def _plain_records(self, data: bytes) -> tuple[list[Any], list[int]]:
+    def _plain_records(self, lines: Lines) -> _Plain:
         """The plain records in lines, and the places of the lines that have something else."""
-        records, rest, start = list[Any](), list[int](), 0
+        plain, data, start = _Plain(), lines.data, 0
         for piece in range(1, _PIECES + 1):
             end = data.rfind(b"\n", start, len(data) * piece // _PIECES) + 1 if piece < _PIECES else len(data)
             if end <= start:
                 continue
             try:
-                records += self._plain.decode_lines(data[start:end])
-            except _NOT_DECODED:
-                before = data.count(b"\n", 0, start)
-                found, others = self._decoded_one_by_one(Lines(data[start:end]))
-                records += found
-                rest += [before + row for row in others]
+                plain.records += self._plain.decode_lines(data[start:end])
+            except _NOT_DECODED as error:
+                self._decode_around(str(error), lines, range(lines.at(start), lines.at(end - 1) + 1), plain)
             start = end
-        return records, rest
+        return plain
 
-    def _decoded_one_by_one(self, lines: Lines) -> tuple[list[Any], list[int]]:
-        """The plain records in lines, and the places of the lines that have something else."""
-        records, rest = list[Any](), list[int]()
-        for row, line in enumerate(lines):
+    def _decode_around(self, error: str, lines: Lines, rows: range, plain: _Plain) -> None:
+        """Decode a piece of the lines, all of them at once but for the few that errors lead to.
+
+        An error may lead to the wrong line. Then another error follows, and what is left is decoded line by line; or a
+        line more is looked at closely, which does no harm.
+        """
+        for _ in range(_MOST_ERRORS):
+            culprit = _culprit(error, lines, rows)
+            if culprit not in rows:
+                break
             try:
-                records.append(self._plain.decode(line))
-            except _NOT_DECODED:  # noqa: PERF203 - there is no other way to know which
-                rest.append(row)
-        return records, rest
+                plain.records += self._plain.decode_lines(lines.span(rows[0], culprit))
+            except _NOT_DECODED:
+                break
+            plain.leave(culprit, error)
+            rows = range(culprit + 1, rows.stop)
+            try:
+                plain.records += self._plain.decode_lines(lines.span(rows.start, rows.stop))
+            except _NOT_DECODED as another:
+                error = str(another)
+            else:
+                return
+        self._decode_one_by_one(lines, rows, plain)
+
+    def _decode_one_by_one(self, lines: Lines, rows: range, plain: _Plain) -> None:
+        for row in rows:
+            try:
+                plain.records.append(self._plain.decode(lines[row]))
+            except _NOT_DECODED as error:  # noqa: PERF203 - there is no other way to know which
+                plain.leave(row, str(error))
 
     def _together(self, records: list[Any], rows: Sequence[int], lines: Lines) -> Harvest:
         """Sort plain records into clean and doubtful ones."""

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, compress, islice, pairwise, repeat
 from operator import add, lt
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from msgspec import Raw
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 T = TypeVar("T")
+
+_FEW = 8
+"""Records that are sooner cut out of the columns than left out of new ones."""
 
 Text: TypeAlias = bytes | Raw
 """A text as the file has it: cut out of its block, or still a part of it."""
@@ -174,8 +177,24 @@ class Harvest:
     def drop(self, records: Iterable[int]) -> None:
         """Make some records doubtful, if there are any."""
         places = set(records)
-        if places:
+        if len(places) > _FEW:
             self.keep([place not in places for place in range(len(self.rows))])
+        elif places:
+            self._cut(sorted(places, reverse=True))
+
+    def _cut(self, places: list[int]) -> None:
+        """Take out a few records, the last of them first."""
+        self._joined = None
+        rows = self.rows = list(self.rows)
+        columns: list[list[Any]] = [rows, self.features, self.counts, self.firsts]
+        columns += [column for column in (self.systems, self.seconds) if column]
+        self.doubtful += [rows[place] for place in places]
+        self.doubtful.sort()
+        for place in places:
+            start = sum(self.counts[:place])
+            del self.prompts[start : start + self.counts[place]]
+            for column in columns:
+                del column[place]
 
     def keep(self, clean: list[bool]) -> None:
         """Keep the clean lines that are marked; the others become doubtful."""

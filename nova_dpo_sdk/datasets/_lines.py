@@ -6,7 +6,9 @@ import errno
 import hashlib
 import os
 import stat
+from bisect import bisect_left
 from functools import cached_property
+from itertools import compress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from nova_dpo_sdk.errors import DatasetError
@@ -57,6 +59,18 @@ class Lines:
         """Where each line begins."""
         return [0, *[end + 1 for end in self.ends[:-1]]]
 
+    def start(self, row: int) -> int:
+        """Where a line begins, when few are asked for."""
+        return self.ends[row - 1] + 1 if row else 0
+
+    def at(self, place: int) -> int:
+        """Which line a byte belongs to; the newline belongs to the line that it ends."""
+        return bisect_left(self.ends, place)
+
+    def span(self, first: int, stop: int) -> bytes:
+        """Some lines that follow each other."""
+        return self.data[self.start(first) : self.start(stop)]
+
     def counted(self, count: int) -> None:
         """Be told how many lines there are by somebody who knows."""
         self._count = count
@@ -65,7 +79,7 @@ class Lines:
         return self._count or len(self.ends)
 
     def __getitem__(self, row: int) -> bytes:
-        return self.data[self.starts[row] : self.ends[row]]
+        return self.data[self.start(row) : self.ends[row]]
 
     def __iter__(self) -> Iterator[bytes]:
         return map(self.data.__getitem__, map(slice, self.starts, self.ends))
@@ -98,19 +112,24 @@ class Lines:
 
     def joined(self, rows: Sequence[int]) -> bytes:
         """Some lines, in their order, each with its newline; the last of all may have none."""
-        return self.data if len(rows) == len(self) else b"".join(self.pieces(rows))
+        return self.data if len(rows) == len(self) else self.without(self.others(rows))
 
-    def pieces(self, rows: Sequence[int]) -> Iterator[memoryview]:
-        """The bytes of some lines, in their order, as few pieces as there can be."""
-        data, start = memoryview(self.data), 0
-        for row in self.others(rows):
-            yield data[start : self.starts[row]]
+    def without(self, rows: Sequence[int]) -> bytes:
+        """All lines but some, which are in their order; each with its newline, the last of all may have none."""
+        data, pieces, start = memoryview(self.data), list[memoryview](), 0
+        for row in rows:
+            pieces.append(data[start : self.start(row)])
             start = self.ends[row] + 1
-        yield data[start:]
+        return b"".join([*pieces, data[start:]])
 
     def others(self, rows: Sequence[int]) -> list[int]:
         """The lines that are not among some, each of which is named once."""
-        return sorted(set(range(len(self))).difference(rows)) if len(rows) < len(self) else []
+        if len(rows) == len(self):
+            return []
+        others = bytearray(b"\1") * len(self)
+        for row in rows:
+            others[row] = 0
+        return list(compress(range(len(self)), others))
 
 
 def _ends(data: bytes) -> list[int]:

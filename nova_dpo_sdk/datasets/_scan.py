@@ -211,7 +211,7 @@ class Ledger:
     def _one_by_one(self, lines: Lines, places: Iterable[int], offset: int) -> list[tuple[int, Facts]]:
         """Judge lines by the exact diagnosis; the places and facts of the good ones."""
         judged = [
-            (place, self._judged(lines[place], self._line + place, offset + lines.starts[place])) for place in places
+            (place, self._judged(lines[place], self._line + place, offset + lines.start(place))) for place in places
         ]
         return [(place, facts) for place, facts in judged if facts is not None]
 
