@@ -28,7 +28,7 @@ from nova_dpo_sdk.datasets._shapes import NO_TEXT, Chat, ChatItem, Pair, PlainCh
 from nova_dpo_sdk.datasets._texts import Texts, alike, has_long_forms, not_utf8, shortest, silent, word_places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nova_dpo_sdk.datasets._exact import Explainer
     from nova_dpo_sdk.datasets._shapes import Candidate, ChatTurn, Item, Turn
@@ -37,9 +37,6 @@ _NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _PIECES = 8
 """Parts of a block that are decoded with one call each: a line that cannot be decoded spoils one of them."""
-
-_MOST_ERRORS = 3
-"""Lines in a piece that are left out by what errors say, until it is sooner done line by line."""
 
 _BETWEEN = [b'}{"', b"}{ ", b"}{\t", b"}{\r", b"}{\n", b'} {"', b'}\t{"', b'}\r{"']
 """What stands between two records that are not parted by a line end: nothing at all, or one other white space.
@@ -76,21 +73,6 @@ class _Plain:
 
 _HOPELESS = re.compile("JSON is malformed|Input data was truncated|Invalid enum value|Expected `[a-z]+`, got ").match
 """What is said about a line that has no shape of a clean record; any other error is one of the plain shape, maybe."""
-
-_PLACE = re.compile(r" - at `\$\[([0-9]+)\]|\(byte ([0-9]+)\)$").search
-
-
-def _culprit(error: str, lines: Lines, rows: range) -> int:
-    """The line that an error of decoding some lines at once seems to lead to; -1 when it leads nowhere."""
-    place = _PLACE(error)
-    if place is None:
-        return rows[-1] if error.startswith("Input data was truncated") else -1
-    if place[1]:
-        return rows[0] + int(place[1])
-    at = lines.start(rows[0]) + int(place[2])
-    row = lines.at(at)
-    # A value that a line does not end goes on in the next one.
-    return row - 1 if at == lines.start(row) and not error.startswith("JSON is malformed: invalid character") else row
 
 
 class QuickLook:
@@ -161,7 +143,7 @@ class QuickLook:
     def _look_closer(self, lines: Lines) -> Harvest:
         """The same, line by line."""
         plain = _Plain()
-        self._decode_one_by_one(lines, range(len(lines)), plain)
+        self._decode_one_by_one(lines, 0, plain)
         left = plain.left()
         rows = lines.others(left) if left else range(len(lines))
         return self._with(self._together(plain.records, rows, lines), lines, plain)
@@ -177,41 +159,23 @@ class QuickLook:
                 continue
             try:
                 plain.records += self._plain.decode_lines(data[start:end])
-            except _NOT_DECODED as error:
-                self._decode_around(str(error), lines, range(lines.at(start), lines.at(end - 1) + 1), plain)
+            except _NOT_DECODED:
+                alone = data[start:end].removesuffix(b"\n").split(b"\n")
+                self._decode_one_by_one(alone, lines.at(start), plain)
             start = end
         return plain
 
-    def _decode_around(self, error: str, lines: Lines, rows: range, plain: _Plain) -> None:
-        """Decode a piece of the lines, all of them at once but for the few that errors lead to.
-
-        An error may lead to the wrong line. Then another error follows, and what is left is decoded line by line; or a
-        line more is looked at closely, which does no harm.
-        """
-        for _ in range(_MOST_ERRORS):
-            culprit = _culprit(error, lines, rows)
-            if culprit not in rows:
-                break
+    def _decode_one_by_one(self, lines: Iterable[bytes], first: int, plain: _Plain) -> None:
+        """Add the plain records in lines, of which the first has a place among all of them; leave out the others."""
+        rest, row = iter(lines), first - len(plain.records)
+        while True:
             try:
-                plain.records += self._plain.decode_lines(lines.span(rows[0], culprit))
-            except _NOT_DECODED:
-                break
-            plain.leave(culprit, error)
-            rows = range(culprit + 1, rows.stop)
-            try:
-                plain.records += self._plain.decode_lines(lines.span(rows.start, rows.stop))
-            except _NOT_DECODED as another:
-                error = str(another)
+                plain.records.extend(map(self._plain.decode, rest))
+            except _NOT_DECODED as error:  # noqa: PERF203 - those before it were added; there are few such lines
+                plain.leave(row + len(plain.records), str(error))
+                row += 1
             else:
                 return
-        self._decode_one_by_one(lines, rows, plain)
-
-    def _decode_one_by_one(self, lines: Lines, rows: range, plain: _Plain) -> None:
-        for row in rows:
-            try:
-                plain.records.append(self._plain.decode(lines[row]))
-            except _NOT_DECODED as error:  # noqa: PERF203 - there is no other way to know which
-                plain.leave(row, str(error))
 
     def _together(self, records: list[Any], rows: Sequence[int], lines: Lines) -> Harvest:
         """Sort plain records into clean and doubtful ones."""

@@ -67,10 +67,6 @@ class Lines:
         """Which line a byte belongs to; the newline belongs to the line that it ends."""
         return bisect_left(self.ends, place)
 
-    def span(self, first: int, stop: int) -> bytes:
-        """Some lines that follow each other."""
-        return self.data[self.start(first) : self.start(stop)]
-
     def counted(self, count: int) -> None:
         """Be told how many lines there are by somebody who knows."""
         self._count = count
