@@ -6,9 +6,10 @@ import errno
 import hashlib
 import os
 import stat
-from bisect import bisect_left
+from bisect import bisect_right
 from functools import cached_property
-from itertools import compress
+from io import BytesIO
+from itertools import accumulate, compress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from nova_dpo_sdk.errors import DatasetError
@@ -50,32 +51,41 @@ class Lines:
         self._count = 0
 
     @cached_property
-    def ends(self) -> list[int]:
-        """Where each line ends, its newline left out."""
-        return _ends(self.data)
+    def _bounds(self) -> list[int]:
+        """Where each line begins, and where one more would."""
+        # Nothing finds line ends faster than reading lines.
+        bounds = [0, *accumulate(map(len, BytesIO(self.data)))]
+        if not self.data.endswith(b"\n"):
+            bounds[-1] += 1
+        return bounds
 
     @cached_property
     def starts(self) -> list[int]:
         """Where each line begins."""
-        return [0, *[end + 1 for end in self.ends[:-1]]]
+        return self._bounds[:-1]
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """Where each line ends, its newline left out."""
+        return [bound - 1 for bound in self._bounds[1:]]
 
     def start(self, row: int) -> int:
         """Where a line begins, when few are asked for."""
-        return self.ends[row - 1] + 1 if row else 0
+        return self._bounds[row]
 
     def at(self, place: int) -> int:
         """Which line a byte belongs to; the newline belongs to the line that it ends."""
-        return bisect_left(self.ends, place)
+        return bisect_right(self._bounds, place) - 1
 
     def counted(self, count: int) -> None:
         """Be told how many lines there are by somebody who knows."""
         self._count = count
 
     def __len__(self) -> int:
-        return self._count or len(self.ends)
+        return self._count or len(self._bounds) - 1
 
     def __getitem__(self, row: int) -> bytes:
-        return self.data[self.start(row) : self.ends[row]]
+        return self.data[self._bounds[row] : self._bounds[row + 1] - 1]
 
     def __iter__(self) -> Iterator[bytes]:
         return map(self.data.__getitem__, map(slice, self.starts, self.ends))
@@ -114,8 +124,8 @@ class Lines:
         """All lines but some, which are in their order; each with its newline, the last of all may have none."""
         data, pieces, start = memoryview(self.data), list[memoryview](), 0
         for row in rows:
-            pieces.append(data[start : self.start(row)])
-            start = self.ends[row] + 1
+            pieces.append(data[start : self._bounds[row]])
+            start = self._bounds[row + 1]
         return b"".join([*pieces, data[start:]])
 
     def others(self, rows: Sequence[int]) -> list[int]:
@@ -126,19 +136,6 @@ class Lines:
         for row in rows:
             others[row] = 0
         return list(compress(range(len(self)), others))
-
-
-def _ends(data: bytes) -> list[int]:
-    """Where lines end."""
-    find, ends = data.find, list[int]()
-    # Searched one by one: looking for one byte is far faster than cutting lines out, or even counting them.
-    end = find(b"\n")
-    while end >= 0:
-        ends.append(end)
-        end = find(b"\n", end + 1)
-    if not data.endswith(b"\n"):
-        ends.append(len(data))
-    return ends
 
 
 class Reader:

@@ -7,8 +7,8 @@ escapes), they are shortened first.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from functools import cache
+from io import BytesIO
 from itertools import accumulate, compress, count, product
 from operator import add, eq, itemgetter
 from typing import TYPE_CHECKING
@@ -49,12 +49,11 @@ class Texts:
         texts: JSON as a file has it; none is empty.
     """
 
-    __slots__ = ("_starts", "_texts", "run")
+    __slots__ = ("_texts", "run")
 
     def __init__(self, texts: Sequence[bytes | msgspec.Raw]) -> None:
         self.run = b"\n".join([b"", *texts, b""])
         self._texts = texts
-        self._starts: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -70,11 +69,14 @@ class Texts:
         """Bytes of all texts."""
         return len(self.run) - len(self._texts) - 1
 
-    def at(self, place: int) -> int:
-        """Which text has a place of the run in it."""
-        if self._starts is None:
-            self._starts, _ = self.places(0)
-        return bisect_right(self._starts, place) - 1
+    def at(self, places: list[int]) -> list[int]:
+        """Which texts have some places of the run in them, which are in order and no line feeds."""
+        at, before, found = -1, 0, list[int]()
+        for place in places:
+            at += len(BytesIO(self.run[before : place + 1]).readlines()) - 1
+            before = place
+            found.append(at)
+        return found
 
     def places(self, first: int, byte: int = 0) -> tuple[list[int], list[int]]:
         """Where a certain byte of each text is, from a first text on, and how long the texts are."""
@@ -188,4 +190,4 @@ def word_places(texts: Texts) -> list[int]:
     """Which texts, in their shortest form, have a reserved word in them, in whatever casing."""
     run = texts.run
     found = [at for at in _find(run) if _word(run, max(0, at + _KNOWN_BY - _LONGEST), at + _LONGEST)]
-    return sorted(set(map(texts.at, found)))
+    return list(dict.fromkeys(texts.at(found)))
