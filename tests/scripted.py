@@ -39,7 +39,10 @@ class Asked:
 
 @dataclass
 class Reply:
-    """What to answer; `drop` breaks the connection instead, `cut` leaves that many last bytes out."""
+    """What to answer; `drop` breaks the connection instead, `cut` leaves that many last bytes out.
+
+    `silent` answers nothing at all until the server ends, `held` nothing more after its headers.
+    """
 
     status: int = 200
     body: bytes | dict[str, Any] = b""
@@ -47,6 +50,7 @@ class Reply:
     drop: bool = False
     cut: int = 0
     silent: bool = False
+    held: bool = False
 
     @property
     def bytes(self) -> bytes:
@@ -119,12 +123,18 @@ class ScriptedServer:
                 self.send_response_only(reply.status)
                 for name, value in {
                     "Date": self.date_time_string(),
-                    "Content-Length": str(len(data)),
-                    "Connection": "close",
+                    **(
+                        {"Transfer-Encoding": "chunked"}
+                        if reply.held
+                        else {"Content-Length": str(len(data)), "Connection": "close"}
+                    ),
                     **reply.headers,
                 }.items():
                     self.send_header(name, value)
                 self.end_headers()
+                if reply.held:
+                    script.over.wait(10)
+                    return
                 if self.command != "HEAD":
                     self.wfile.write(data[: len(data) - reply.cut])
 

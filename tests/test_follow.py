@@ -326,6 +326,19 @@ def quick(pairs) -> Iterator[Any]:
         yield running
 
 
+def followed(quick, job, **options):
+    """Follows a job as its `events` do, at another pace."""
+    return Follower(
+        quick.client.backend.api(),
+        "kubeflow",
+        [job.name],
+        ref_of=lambda name: f"ref/{name}",
+        interval=30,
+        timeout=30,
+        **{"clock": SystemClock(), "pace": 0.05, **options},
+    ).snapshots()
+
+
 def watch_threads():
     return [each for each in threading.enumerate() if each.name.startswith("watch-")]
 
@@ -367,8 +380,7 @@ def test_a_role_that_may_not_watch_polls_for_good(pairs):
 @pytest.mark.parametrize("fault", ["watch-cut", "watch-expired", "token-expired"])
 def test_a_watch_that_breaks_is_taken_up_again(quick, fault):
     quick.trainer.operator.silent = True
-    job = quick.submit()
-    news = job.events(timeout=30)
+    news = followed(quick, quick.submit())
     assert next(news).status is JobStatus.PENDING
     while verbs(quick).count("watch") < 2:
         threading.Event().wait(0.01)
@@ -379,18 +391,7 @@ def test_a_watch_that_breaks_is_taken_up_again(quick, fault):
 
 def test_a_watch_that_falls_silent_is_given_up_and_nothing_is_missed(quick):
     quick.trainer.operator.silent = True
-    job = quick.submit()
-    follower = Follower(
-        quick.client.backend.api(),
-        "kubeflow",
-        [job.name],
-        ref_of=lambda name: f"ref/{name}",
-        clock=SystemClock(),
-        interval=30,
-        timeout=30,
-        silence=0.3,
-    )
-    news = follower.snapshots()
+    news = followed(quick, quick.submit(), silence=0.3)
     assert next(news).status is JobStatus.PENDING
     while verbs(quick).count("watch") < 2:
         threading.Event().wait(0.01)
@@ -429,16 +430,7 @@ class Stuck(SystemClock):
 def test_a_watch_ends_where_rounding_leaves_a_rest_of_time(quick):
     quick.trainer.operator.silent = True
     clock = Stuck()
-    follower = Follower(
-        quick.client.backend.api(),
-        "kubeflow",
-        [quick.submit().name],
-        ref_of=lambda name: f"ref/{name}",
-        clock=clock,
-        interval=30,
-        timeout=30,
-    )
-    news = follower.snapshots()
+    news = followed(quick, quick.submit(), clock=clock)
     assert next(news).status is JobStatus.PENDING
     clock.shows = 30 - 5e-7
     assert list(news) == []
@@ -486,7 +478,7 @@ def follower_of(server, authority, clock, **options):
         ref_of=lambda name: f"ref/{name}",
         clock=clock,
         interval=30,
-        **{"timeout": 5.0, **options},
+        **{"timeout": 5.0, "pace": 0.05, **options},
     )
 
 
@@ -524,12 +516,12 @@ def play(answer, tmp_path, **options):
 
 
 def rule(watches, jobs):
-    """Answers: lists of jobs and watches of jobs in order, no pods, and silence where the lists end."""
+    """Answers: lists of jobs and watches of jobs in order, no pods, and no more news where the lists end."""
 
     def answer(asked):
         pods = asked.path.endswith("/pods")
         if asked.query.get("watch"):
-            return Reply(silent=True) if pods or not watches else watches.pop(0)
+            return Reply(held=True) if pods or not watches else watches.pop(0)
         if pods:
             return Reply(200, listed())
         return Reply(200, listed(jobs.pop(0) if len(jobs) > 1 else jobs[0]))
@@ -583,6 +575,23 @@ def test_a_line_that_is_no_event_does_not_end_the_watch(tmp_path, line):
     rest = events(("MODIFIED", job_object("62", "Created", "Succeeded")))
     told, _ = play(rule([Reply(200, line + b"\n"), rest], [job_object("5", "Created")]), tmp_path)
     assert told[-1].status is JobStatus.SUCCEEDED
+
+
+def test_a_watch_that_is_never_answered_holds_nobody_back(tmp_path):
+    news = rule([events(("MODIFIED", job_object("80", "Created", "Succeeded")))], [job_object("5", "Created")])
+    begun = SystemClock().monotonic()
+    told, _ = play(
+        lambda asked: Reply(silent=True) if asked.query.get("watch") and "/pods" in asked.path else news(asked),
+        tmp_path,
+    )
+    assert told[-1].status is JobStatus.SUCCEEDED
+    assert SystemClock().monotonic() - begun < 5  # the server itself waits for ten seconds
+
+
+def test_a_server_that_ends_every_stream_at_once_is_not_asked_all_the_time(tmp_path):
+    over = [events(("BOOKMARK", {"metadata": {"resourceVersion": "77"}})) for _ in range(100)]
+    _, asked = play(rule(over, [job_object("5", "Created")]), tmp_path, timeout=0.5, pace=0.1)
+    assert 2 <= len(watched_from(asked)) <= 6
 
 
 def test_no_token_is_told_of_a_refused_watch(tmp_path, caplog):

@@ -12,7 +12,7 @@ from nova_dpo_sdk.backends._look import Looker, selectors
 from nova_dpo_sdk.backends._resources import PODS, PYTORCHJOBS
 from nova_dpo_sdk.backends._roster import Roster
 from nova_dpo_sdk.backends._tables import Rows, Tables, versions
-from nova_dpo_sdk.backends._watch import SILENCE, Change, Told, Watcher
+from nova_dpo_sdk.backends._watch import PACE, SILENCE, Change, Told, Watcher
 from nova_dpo_sdk.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Follower:
         interval: Seconds between two ticks.
         timeout: Seconds after which to stop.
         silence: Seconds without a byte after which a watch's stream is given up.
+        pace: Seconds at least from one stream of a watch to the next.
 
     Attributes:
         roster: What is known of the jobs.
@@ -70,6 +71,7 @@ class Follower:
         interval: float,
         timeout: float,
         silence: float = SILENCE,
+        pace: float = PACE,
     ) -> None:
         self.roster = Roster(names, ref_of)
         self._api = api
@@ -78,6 +80,7 @@ class Follower:
         self._interval = interval
         self._ends = clock.monotonic() + timeout
         self._silence = silence
+        self._pace = pace
         self.looker = Looker(api, namespace, self.roster)
         self.poller = Poller(api, namespace, self.roster, self.looker)
         self._heard: queue.SimpleQueue[Told] = queue.SimpleQueue()
@@ -156,6 +159,7 @@ class Follower:
                 make=make,
                 tell=self._heard.put,
                 silence=self._silence,
+                pace=self._pace,
             )
             for resource, version, selector, make in kinds
         ]

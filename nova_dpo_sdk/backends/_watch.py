@@ -29,7 +29,8 @@ SILENCE = 90.0
 """Seconds without a byte after which a stream is taken for dead; a server sends a bookmark about every minute."""
 LASTING = (240, 300)
 """Seconds after which the server is asked to end a stream; drawn, so that many watchers do not return as one."""
-_FEWEST_BETWEEN = 1.0
+PACE = 1.0
+"""Seconds at least from one stream to the next; after a failure twice as many, and twice as many after each more."""
 _LONGEST_PAUSE = 30.0
 _BROKEN_AFTER = 3
 
@@ -82,6 +83,7 @@ class Watcher:
         make: Called with each object, for what is told of it.
         tell: Called with everything that happens, in the watcher's thread.
         silence: Seconds without a byte after which a stream is given up.
+        pace: Seconds at least from one stream to the next.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Watcher:
         make: Callable[[Json], Any],
         tell: Callable[[Told], None],
         silence: float = SILENCE,
+        pace: float = PACE,
     ) -> None:
         self.resource = resource
         self._api = api
@@ -104,6 +107,7 @@ class Watcher:
         self._make = make
         self._tell = tell
         self._silence = silence
+        self._pace = pace
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._stream: Stream | None = None
@@ -140,8 +144,9 @@ class Watcher:
             except NovaError as error:
                 self._say(Change.ENDED, error=error)
                 return
-            pause = random.uniform(0.5, 1.0) * min(_LONGEST_PAUSE, 2.0**failures) if failures else 0.0  # noqa: S311 - spreads load; nothing secret hangs on it
-            self._over.wait(max(pause, _FEWEST_BETWEEN - (monotonic() - begun)))
+            longest = min(_LONGEST_PAUSE, self._pace * 2.0**failures) if failures else 0.0
+            pause = random.uniform(0.5, 1.0) * longest  # noqa: S311 - spreads load; nothing secret hangs on it
+            self._over.wait(max(pause, self._pace - (monotonic() - begun)))
 
     def _bear(self, error: ClusterError) -> bool:
         """Whether to go on after an error; says so if not."""
