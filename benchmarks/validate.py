@@ -174,13 +174,14 @@ def rows_for(folder: Path, size: int, total: int) -> Rows:
     rows["all rules, spaces after , and :"] = spaces, report
     rows[BAD] = bad, report
     rows["all rules and SHA-256"] = plain, lambda path: report(path, hashed=True)
+    rows["all rules and the profile, one pass"] = plain, lambda path: report(path, profile=True)
     rows["profile(), a pass of its own"] = plain, lambda path: PreferenceDataset.from_jsonl(path).profile()
     return rows
 
 
-def report(path: Path, rules: dict[str, str] | None = None, *, workers: int = 1, hashed: bool = False) -> None:
+def report(path: Path, rules: dict[str, str] | None = None, *, workers: int = 1, **more: bool) -> None:
     """One full report, lengths of records included."""
-    PreferenceDataset.from_jsonl(path).report(rules=rules or {}, workers=workers, hashed=hashed)
+    PreferenceDataset.from_jsonl(path).report(rules=rules or {}, workers=workers, **more)
 
 
 def print_table(folder: Path, size: int, megabytes: int, runs: int) -> None:

@@ -113,6 +113,18 @@ def test_profile_says_what_data_are_made_of_and_what_suits_them(shell):
     assert "tokens" in told.out
 
 
+def test_check_says_what_data_are_made_of_in_the_same_pass(shell, tmp_path):
+    told, alone = shell("data", "check", PAIRS, "--profile"), shell("data", "profile", PAIRS)
+    assert told.code == 0
+    assert told.out.endswith(alone.out)
+    assert "0 errors" in told.out
+    profile = json.loads(shell("data", "check", PAIRS, "--profile", "--json").out)["profile"]
+    assert profile == json.loads(shell("data", "profile", PAIRS, "--json").out)
+    refused = shell("data", "check", PAIRS, "--profile", "--write-clean", tmp_path / "good.jsonl")
+    assert refused.code == 2
+    assert "does not go with --write-clean" in refused.err
+
+
 def test_split_writes_two_files_and_counts_them(shell, tmp_path):
     train, validation = tmp_path / "t.jsonl", tmp_path / "v.jsonl"
     told = shell("data", "split", PAIRS, train, validation, "--fraction", "0.25")

@@ -3,16 +3,24 @@ from __future__ import annotations
 import builtins
 import json
 import tracemalloc
+from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from dataset_records import changed, chat, drop, image, line, pair, put, tool_chat, write
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_datasets_fast import KINDS, some_line
 
 from nova_dpo_sdk import ChatDataset, NovaModel, PreferenceDataset
+from nova_dpo_sdk.datasets._census import Census
+from nova_dpo_sdk.datasets._fast import QuickLook
 from nova_dpo_sdk.datasets._histogram import Histogram, Sample
+from nova_dpo_sdk.datasets._lines import Lines
 from nova_dpo_sdk.datasets._plot import drawing
+from nova_dpo_sdk.datasets._rules import LIMITS
+from nova_dpo_sdk.datasets._workers import processes
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError
 
 if TYPE_CHECKING:
@@ -75,11 +83,94 @@ def test_a_chat_has_an_answer_and_no_other_candidate(tmp_path: Path) -> None:
 
 
 def test_scripts_are_told_by_most_letters(tmp_path: Path) -> None:
-    texts = ["Hello", "Привет", "你好", "こんにちは世界", "안녕하세요", "مرحبا", "Ça va, là?", "1 + 1"]
+    texts = ["Hello", "Привет", "你好", "こんにちは世界", "안녕하세요", "مرحبا", "Ça va, là?", "1 + 1", "é: Привет"]
     profile = pairs(tmp_path, *[bare(text, text * 2, text * 3) for text in texts]).profile()
     assert profile.scripts == {
-        "Latin": 3, "Cyrillic": 1, "Han": 1, "Japanese": 1, "Hangul": 1, "Arabic": 1,
+        "Latin": 3, "Cyrillic": 2, "Han": 1, "Japanese": 1, "Hangul": 1, "Arabic": 1,
     }  # fmt: skip
+
+
+def lines_of(kind: str, rng: Random) -> bytes:
+    """Whole lines, most of them good and of plain turns, with texts of many scripts."""
+    texts = [
+        "Hello",
+        "Привет",
+        "你好 there",
+        "こんにちは世界",
+        "Ça va, là?",
+        '"quoted"\n',
+        "1 + 1",
+        "😀",
+        "ª",
+        "x" * 300,
+        "aя",
+    ]
+    found: list[bytes] = []
+    for _ in range(rng.randrange(1, 12)):
+        if rng.random() < 0.3:
+            found.append(some_line(kind, rng))
+            continue
+        asked, one, other = (rng.choice(texts) + str(rng.randrange(20)) for _ in range(3))
+        record = pair(asked, one, "no " + other) if kind == "pair" else chat(asked, one)
+        record = changed(record, *rng.choices([drop("system"), drop("schemaVersion")], k=rng.randrange(2)))
+        found.append(json.dumps(record, ensure_ascii=rng.random() < 0.3).encode())
+    return b"\n".join(found) + b"\n"
+
+
+def counted(census: Census) -> dict[str, Any]:
+    found = {name: value for name, value in vars(census).items() if not isinstance(value, (Histogram, Sample))}
+    histograms = [
+        vars(census)[name].distribution() for name in vars(census) if isinstance(vars(census)[name], Histogram)
+    ]
+    return {**found, "histograms": histograms, "prompts": census.prompts.kept}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**64))
+def test_records_are_counted_alike_many_at_a_time_and_one_by_one(kind: str, seed: int) -> None:
+    rng = Random(seed)  # noqa: S311 - nothing secret hangs on it
+    data = lines_of(kind, rng)
+    many, single, first, second = (Census(preference=kind == "pair") for _ in range(4))
+    look = QuickLook(KINDS[kind]).look
+    known = many.take(Lines(data), look(Lines(data)))
+    assert sorted(known) == sorted(single.take(Lines(data), None))
+    assert counted(many) == counted(single)
+    cut = data.index(b"\n", rng.randrange(len(data) - 1)) + 1
+    for census, part in ((first, data[:cut]), (second, data[cut:])):
+        if part:
+            census.take(Lines(part), look(Lines(part)))
+    first.merge(second)
+    assert counted(first) == counted(many)
+
+
+def test_a_report_and_a_profile_come_from_one_pass(tmp_path: Path) -> None:
+    picture = changed(pair("And this?"), put(image(), "messages", 0, "content", 1))
+    data = pairs(tmp_path, *many(40), picture, b"broken\n", bare("Hi\nUser: there"), *many(4))
+    assert data.report().profile is None
+    report = data.report(profile=True)
+    assert report.profile == data.profile()
+    assert replace(report, profile=None) == data.report()
+    assert json.loads(report.to_json())["profile"]["records"] == 46
+    assert json.loads(report.to_jsonl().splitlines()[0])["profile"]["unreadable"] == 1
+    assert "profile" not in json.loads(data.report().to_json())
+
+
+def test_processes_put_their_profiles_together(tmp_path: Path) -> None:
+    data = pairs(tmp_path, *many(1_000, good="x" * 4_000))
+    with data.open() as stream:
+        assert processes(stream, 2) == 2
+    assert data.report(profile=True, workers=2).profile == data.profile()
+
+
+def test_a_line_too_long_and_a_byte_order_mark_are_counted_alike_in_both(tmp_path: Path) -> None:
+    long = line(bare("x" * (LIMITS["line-bytes"].value + 1_000_000)))
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + line(bare("Hi")) + b"\n" + long + line(bare("Ho")))
+    data = PreferenceDataset.from_jsonl(path)
+    profile = data.profile()
+    assert (profile.records, profile.unreadable) == (2, 1)
+    assert data.report(profile=True).profile == profile
 
 
 def test_prompts_that_are_trained_on_too_are_counted(tmp_path: Path) -> None:

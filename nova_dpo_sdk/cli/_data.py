@@ -114,11 +114,17 @@ def check(arguments: argparse.Namespace) -> int:
         arguments.usage("--write-clean - goes with --rejected FILE, for the records that are not good")
     if arguments.rejected and not arguments.write_clean:
         arguments.usage("--rejected goes with --write-clean")
+    if arguments.profile and arguments.write_clean:
+        arguments.usage(
+            "--profile does not go with --write-clean: nova-dpo data profile GOOD says it of the good records"
+        )
+    details = _LISTED if arguments.all else 1000
     with _opened(arguments, arguments.file) as data:
         cleaning = _cleaned(arguments, data) if arguments.write_clean else None
-        report = cleaning.report if cleaning else data.report(max_details=_LISTED if arguments.all else 1000)
+        report = cleaning.report if cleaning else data.report(max_details=details, profile=arguments.profile)
         if not data.sources:
-            report = replace(report, path=STDIN if arguments.file == STREAM else Path(arguments.file))
+            path = STDIN if arguments.file == STREAM else Path(arguments.file)
+            report = replace(report, path=path, profile=report.profile and replace(report.profile, name=str(path)))
     whole = report.against(**_recipe(arguments), rules=_rules(arguments))
     _tell(arguments, _rendered(arguments, report, whole), "\n".join(_summary(report, whole)))
     if cleaning is not None:
@@ -170,7 +176,8 @@ def _rendered(arguments: argparse.Namespace, report: Report, whole: list[Finding
         lines += finding_lines(whole)
     else:
         lines = finding_lines([*report.findings(), *whole])
-    return "\n".join([*lines, *_summary(report, whole)])
+    made_of = ["", *profile_lines(report.profile)] if report.profile else []
+    return "\n".join([*lines, *_summary(report, whole), *made_of])
 
 
 def _cleaned(arguments: argparse.Namespace, data: Data) -> Cleaning[Data]:

@@ -103,6 +103,7 @@ def _finished(found: Harvest, records: Sequence[PlainPair | PlainChat], odd: lis
         found.doubtful = [row for place, row in enumerate(found.rows) if place in places]
         found.rows = [row for place, row in enumerate(found.rows) if place not in places]
         systems = [system for place, system in enumerate(systems) if place not in places]
+    found.plain = len(found.rows)
     if not _take_same_system(found, systems):
         _take_systems(found, list(map(_system_text, map(bytes, systems))))
     return found

@@ -86,18 +86,19 @@ def facts_of(
         first: Texts of the preferred candidate, or of the answer of a chat.
         second: Texts of the other candidate; None in a chat.
     """
-    before, given = list(map(_minimal_or_odd, system)), list(map(_minimal_or_odd, prompt))
+    before, given = list(map(minimal_or_odd, system)), list(map(minimal_or_odd, prompt))
     asked = joined(list(map(digest, before)) or [NO_SYSTEM]), digest(b"".join(given))
-    one, size = b"".join(map(_minimal_or_odd, first)), sum(map(len, (*before, *given)))
+    one, size = b"".join(map(minimal_or_odd, first)), sum(map(len, (*before, *given)))
     if second is None:
         return Facts(features, size + len(one), hash((*asked, digest(one))), turned=False)
-    other = b"".join(map(_minimal_or_odd, second))
+    other = b"".join(map(minimal_or_odd, second))
     keys = digest(one), digest(other)
     key = hash((*asked, sum(keys)))
     return Facts(features, size + max(len(one), len(other)), key, turned=keys[0] < keys[1])
 
 
-def _minimal_or_odd(text: str) -> bytes:
+def minimal_or_odd(text: str) -> bytes:
+    """The shortest JSON of any text."""
     try:
         return minimal(text)
     except UnicodeEncodeError:  # half a surrogate pair, in a file whose user turned that rule down

@@ -40,6 +40,7 @@ class Harvest:
         firsts: The preferred candidate, or the answer.
         seconds: The other candidate; the list stays empty for chats.
         doubtful: Places of the other lines, in order.
+        plain: So many of the clean lines, the first ones, have one text in every turn and nothing else.
         ordered: Whether the clean lines are in the order of their places.
     """
 
@@ -51,6 +52,7 @@ class Harvest:
     firsts: list[Text] = field(default_factory=list[Text])
     seconds: list[Text] = field(default_factory=list[Text])
     doubtful: list[int] = field(default_factory=list[int])
+    plain: int = 0
     ordered: bool = True
     _joined: Texts | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -203,6 +205,7 @@ class Harvest:
         self.doubtful.sort()
         self.prompts = kept(self.prompts, chain.from_iterable(map(repeat, clean, self.counts)))
         self.rows = kept(self.rows, clean)
+        self.plain = sum(clean[: self.plain])
         self.features = kept(self.features, clean)
         self.counts = kept(self.counts, clean)
         self.systems = kept(self.systems, clean) if self.systems else []

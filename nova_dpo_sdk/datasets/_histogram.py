@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _AT_ONCE = 4096
 """Numbers that are put into their steps together."""
@@ -101,6 +105,25 @@ class Histogram:
         if len(self._new) >= _AT_ONCE:
             self._settle()
 
+    def extend(self, values: list[int]) -> None:
+        """Take numbers in."""
+        self._new += values
+        if len(self._new) >= _AT_ONCE:
+            self._settle()
+
+    def merge(self, other: Histogram) -> None:
+        """Add what another one collected."""
+        self._settle()
+        other._settle()
+        if not other._count:
+            return
+        self._minimum = min(self._minimum, other._minimum) if self._count else other._minimum
+        self._maximum = max(self._maximum, other._maximum) if self._count else other._maximum
+        self._count += other._count
+        self._sum += other._sum
+        for step, count in other._steps.items():
+            self._steps[step] = self._steps.get(step, 0) + count
+
     def _settle(self) -> None:
         if not self._new:
             return
@@ -141,12 +164,20 @@ class Sample:
 
     def add(self, key: int) -> None:
         """Take a hash in, unless it is one of those left out."""
-        if key & self.mask:
-            return
-        self.kept.add(key)
-        if len(self.kept) > self._limit:
+        self.update([key])
+
+    def update(self, keys: Iterable[int]) -> None:
+        """Take hashes in, but for those left out."""
+        self.kept.update([key for key in keys if not key & self.mask] if self.mask else keys)
+        while len(self.kept) > self._limit:
             self.mask = self.mask << 1 | 1
             self.kept = {each for each in self.kept if not each & self.mask}
+
+    def merge(self, other: Sample) -> None:
+        """Add the hashes of another one."""
+        self.mask = max(self.mask, other.mask)
+        self.kept = {each for each in self.kept if not each & self.mask}
+        self.update(other.kept)
 
     def distinct(self) -> int:
         """How many different hashes there were; exact while `scale` is 1."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import html
-from collections import Counter
 from collections.abc import Mapping  # noqa: TC003 - dataclass fields
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from nova_dpo_sdk.catalog import NovaModel, TuningKind
 from nova_dpo_sdk.datasets._advice import Advice, advise
+from nova_dpo_sdk.datasets._census import Census
 from nova_dpo_sdk.datasets._facts import BYTES_PER_TOKEN
-from nova_dpo_sdk.datasets._histogram import Distribution, Histogram, Sample
-from nova_dpo_sdk.datasets._records import Sight, lines, look
+from nova_dpo_sdk.datasets._fast import QuickLook
+from nova_dpo_sdk.datasets._histogram import Distribution
+from nova_dpo_sdk.datasets._lines import Lines, Reader
+from nova_dpo_sdk.datasets._rules import LIMITS
+from nova_dpo_sdk.datasets._scan import without_collector
+from nova_dpo_sdk.datasets._unpack import Unpacked, compression
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError
 
 if TYPE_CHECKING:
@@ -22,14 +25,13 @@ if TYPE_CHECKING:
 
     from nova_dpo_sdk.datasets._dataset import Dataset
 
+_LONGEST = LIMITS["line-bytes"].value
+
 TOKEN_METHOD = (
     f"estimated: {BYTES_PER_TOKEN} bytes of UTF-8 text for a token, because Nova's tokenizer is not public; "
     "images are not counted"
 )
 """How tokens are estimated."""
-
-_LOOKED_AT = 120
-"""Characters at the beginning of a text that tell its script."""
 
 
 @dataclass(frozen=True)
@@ -266,12 +268,59 @@ def profile_of(data: Dataset, validation: Dataset | None) -> Profile:
         kinds = f"{validation.where} holds {validation.kind} data and {data.where} {data.kind} data"
         raise DatasetError(f"{kinds}: they share no prompts. Pass validation data of the same kind.")
     checked = None if validation is None else _Checked(validation)
-    tally = _Tally(data)
-    for sight in tally.sights(data):
-        key = tally.take(sight)
+    census = Census(preference=data.kind == "preference")
+    for prompts in _counted(data, census):
         if checked is not None:
-            checked.meet(key)
-    return tally.profile(checked.overlap() if checked else None)
+            checked.meet(prompts)
+    return profile_from(census, data.where, data.kind, checked.overlap() if checked else None)
+
+
+def profile_from(census: Census, name: str, kind: str, overlap: Overlap | None = None) -> Profile:
+    """What was counted, as a profile."""
+    images = census.images.distribution()
+    return Profile(
+        name=name,
+        kind=kind,
+        records=census.records,
+        unreadable=census.unreadable,
+        prompts=census.prompts.distinct(),
+        prompts_exact=census.prompts.scale == 1,
+        tokens=census.tokens.distribution(),
+        prompt=census.prompt.distribution(),
+        answer=census.answer.distribution(),
+        rejected=census.rejected.distribution(),
+        margin=census.margin.distribution(),
+        turns=census.turns.distribution(),
+        images=images,
+        preferred_longer=census.preferred_longer,
+        system_records=census.systems,
+        image_records=images.count,
+        scripts=dict(census.scripts.most_common()),
+        overlap=overlap,
+    )
+
+
+def _counted(data: Dataset, census: Census) -> Iterator[list[int]]:
+    """Read a data set once and count every line that is not blank.
+
+    Yields:
+        The hashes of the prompts of some records.
+
+    Raises:
+        DatasetError: The file is missing, empty, no regular file, or may not be read.
+    """
+    quick, passed = QuickLook(data.explainer(), words=False), False
+    with data.open() as stream, without_collector():
+        packed = compression(stream)
+        plain = cast("BinaryIO", Unpacked(stream, packed, data.path)) if packed else stream
+        for block in Reader(plain, longest=_LONGEST, hashed=False).blocks():
+            if block.skipped:
+                census.take_too_long()
+                continue
+            lines = Lines(block.data)
+            harvest = None if lines.has_longer(_LONGEST) else quick.look(lines)
+            yield census.take(lines, harvest, head=not passed)
+            passed = True
 
 
 class _Checked:
@@ -279,121 +328,15 @@ class _Checked:
 
     def __init__(self, data: Dataset) -> None:
         self._name = data.where
-        self._sample = Sample()
         self._shared: set[int] = set()
-        self._records = 0
-        for _, line in lines(data):
-            sight = look(line, preference=data.kind == "preference")
-            if sight is not None:
-                self._records += 1
-                self._sample.add(sight.key())
+        self._census = Census(preference=data.kind == "preference")
+        for _ in _counted(data, self._census):
+            pass
 
-    def meet(self, key: int) -> None:
-        if key in self._sample.kept:
-            self._shared.add(key)
+    def meet(self, prompts: list[int]) -> None:
+        self._shared.update(self._census.prompts.kept.intersection(prompts))
 
     def overlap(self) -> Overlap:
-        scale = self._sample.scale
-        return Overlap(self._name, self._records, self._sample.distinct(), len(self._shared) * scale, scale == 1)
-
-
-class _Tally:
-    """Counts records as they pass."""
-
-    def __init__(self, data: Dataset) -> None:
-        self._data = data
-        self._prompts = Sample()
-        self._scripts: Counter[str] = Counter()
-        self._tokens, self._prompt, self._answer, self._rejected = (Histogram() for _ in range(4))
-        self._margin, self._turns, self._images = (Histogram() for _ in range(3))
-        self._records = self._unreadable = self._longer = self._systems = 0
-
-    def sights(self, data: Dataset) -> Iterator[Sight]:
-        preference = data.kind == "preference"
-        for _, line in lines(data):
-            sight = look(line, preference=preference)
-            if sight is None:
-                self._unreadable += 1
-            else:
-                yield sight
-
-    def take(self, sight: Sight) -> int:
-        """Count a record; the hash of its prompt."""
-        self._records += 1
-        self._systems += sight.has_system
-        longest = sight.answer
-        if sight.rejected is not None:
-            margin = len(sight.answer) - len(sight.rejected)
-            self._rejected.add(len(sight.rejected))
-            self._margin.add(margin)
-            self._longer += margin > 0
-            longest = sight.answer if margin >= 0 else sight.rejected
-        self._prompt.add(sum(map(len, sight.prompt)))
-        self._answer.add(len(sight.answer))
-        self._tokens.add(-(-(sum(map(_size, sight.prompt)) + _size(longest)) // BYTES_PER_TOKEN))
-        self._turns.add(sight.turns)
-        if sight.images:
-            self._images.add(sight.images)
-        self._scripts[_script(sight.prompt[-1] if sight.prompt else "", sight.answer)] += 1
-        key = sight.key()
-        self._prompts.add(key)
-        return key
-
-    def profile(self, overlap: Overlap | None) -> Profile:
-        images = self._images.distribution()
-        return Profile(
-            name=self._data.where,
-            kind=self._data.kind,
-            records=self._records,
-            unreadable=self._unreadable,
-            prompts=self._prompts.distinct(),
-            prompts_exact=self._prompts.scale == 1,
-            tokens=self._tokens.distribution(),
-            prompt=self._prompt.distribution(),
-            answer=self._answer.distribution(),
-            rejected=self._rejected.distribution(),
-            margin=self._margin.distribution(),
-            turns=self._turns.distribution(),
-            images=images,
-            preferred_longer=self._longer,
-            system_records=self._systems,
-            image_records=images.count,
-            scripts=dict(self._scripts.most_common()),
-            overlap=overlap,
-        )
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def _script(prompt: str, answer: str) -> str:
-    text = prompt[:_LOOKED_AT] + answer[:_LOOKED_AT]
-    if text.isascii():
-        return "Latin"
-    counts = Counter([_script_of(each) for each in text if each > "\x7f"])
-    counts.pop("", None)
-    counts["Latin"] += len(text.encode("ascii", "ignore").translate(None, _NO_LETTERS))
-    if counts["Kana"] and counts["Kana"] * 10 >= counts["Han"]:
-        return "Japanese"
-    script, count = counts.most_common(1)[0]
-    return script if count else "none"
-
-
-_NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
-
-_SCRIPTS = (
-    (0x0041, 0x024F, "Latin"), (0x0370, 0x03FF, "Greek"), (0x0400, 0x052F, "Cyrillic"), (0x0530, 0x058F, "Armenian"),
-    (0x0590, 0x05FF, "Hebrew"), (0x0600, 0x077F, "Arabic"), (0x0900, 0x097F, "Devanagari"), (0x0980, 0x09FF, "Bengali"),
-    (0x0B80, 0x0BFF, "Tamil"), (0x0C00, 0x0C7F, "Telugu"), (0x0E00, 0x0E7F, "Thai"), (0x10A0, 0x10FF, "Georgian"),
-    (0x1E00, 0x1EFF, "Latin"), (0x1F00, 0x1FFF, "Greek"), (0x3040, 0x30FF, "Kana"), (0x3400, 0x9FFF, "Han"),
-    (0xAC00, 0xD7AF, "Hangul"), (0x20000, 0x3FFFF, "Han"),
-)  # fmt: skip
-
-
-@lru_cache(maxsize=8192)
-def _script_of(character: str) -> str:
-    if not character.isalpha():
-        return ""
-    point = ord(character)
-    return next((name for low, high, name in _SCRIPTS if low <= point <= high), "other")
+        sample = self._census.prompts
+        shared = len(self._shared) * sample.scale
+        return Overlap(self._name, self._census.records, sample.distinct(), shared, sample.scale == 1)

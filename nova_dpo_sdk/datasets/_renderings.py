@@ -24,8 +24,7 @@ _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: 
 
 def as_jsonl(report: Report, findings: Iterable[Finding] = ()) -> str:
     """One JSON object a line: the summary first, then every problem that was kept, then what concerns the whole."""
-    summary = {name: value for name, value in asdict(report).items() if name not in {"problems", "firsts"}}
-    lines = [{"type": "summary", **summary, "path": str(report.path)}]
+    lines = [{"type": "summary", **report.summary()}]
     lines += [{"type": "problem", **asdict(problem)} for problem in report.problems]
     lines += [{"type": "finding", **asdict(finding)} for finding in findings]
     return "".join(json.dumps(line, default=str) + "\n" for line in lines)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from nova_dpo_sdk.datasets._profile import Profile
+
 _SHOWN = 20
 """Problems in a printed report; the rest is counted."""
 
@@ -66,6 +68,7 @@ class Report:
         errors: Problems that are errors, without a cap.
         warnings: Problems that are warnings, without a cap.
         firsts: The first problem of each rule, whatever the cap.
+        profile: What the data are made of; None when nobody asked for it.
     """
 
     path: Path | str
@@ -85,6 +88,7 @@ class Report:
     errors: int = 0
     warnings: int = 0
     firsts: Mapping[str, Problem] = field(default_factory=dict[str, Problem])
+    profile: Profile | None = None
 
     @property
     def ok(self) -> bool:
@@ -182,8 +186,15 @@ class Report:
 
     def to_json(self) -> str:
         """The whole report as one JSON object."""
-        plain = {name: value for name, value in asdict(self).items() if name != "firsts"}
-        return json.dumps({**plain, "path": str(self.path)}, indent=2)
+        return json.dumps({**self.summary(), "problems": list(map(asdict, self.problems))}, indent=2)
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the problems, as plain values."""
+        plain = asdict(replace(self, problems=(), firsts={}, profile=None))
+        left_out = {"problems", "firsts", "profile"}
+        summary = {name: value for name, value in plain.items() if name not in left_out}
+        profile = {} if self.profile is None else {"profile": self.profile.to_dict()}
+        return {**summary, "path": str(self.path), **profile}
 
     def to_jsonl(self, findings: Iterable[Finding] = ()) -> str:
         """One JSON object a line: a summary, then every problem that was kept.

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
     from pathlib import Path
 
+    from nova_dpo_sdk.datasets._census import Census
     from nova_dpo_sdk.datasets._facts import Facts
     from nova_dpo_sdk.datasets._harvest import Harvest
+    from nova_dpo_sdk.datasets._profile import Profile
 
 MOST_KEYS = 1 << 18
 """Records of a part whose repeats in other parts are looked for; 24 bytes each."""
@@ -48,6 +50,7 @@ class Order:
         head: Whether the file's beginning is among what is read.
         hashed: Whether to hash what is read (SHA-256).
         gentle: Whether processes that look at parts stand back behind others.
+        profiled: Whether to count what the data are made of as well.
     """
 
     path: Path
@@ -59,6 +62,7 @@ class Order:
     head: bool = True
     hashed: bool = False
     gentle: bool = False
+    profiled: bool = False
 
 
 class Measured(Protocol):
@@ -129,6 +133,14 @@ class Sink(Protocol):
         ...
 
 
+def _census(order: Order) -> Census | None:
+    if not order.profiled:
+        return None
+    from nova_dpo_sdk.datasets._census import Census
+
+    return Census(preference=order.explainer.preference)
+
+
 class Ledger:
     """Counts what the lines are and keeps what is wrong with them.
 
@@ -145,11 +157,13 @@ class Ledger:
         self._sink = sink
         self._kept_keys = keys
         self._preference = order.explainer.preference
+        self._kind = "preference" if self._preference else "chat"
         self._order = order
         self._severities = severities(order.rules)
         words = any(self._severities[code] for code in ("reserved-word", "reserved-word-casing"))
         self._quick = QuickLook(order.explainer, words=words) if order.quick else None
         self._repeats = any(self._severities[code] for code in ("duplicate-record", "swapped-preference"))
+        self._census = _census(order)
         self._problems = Problems(order.max_details)
         self._shapes: dict[int, Shape] = {}
         self._lengths: dict[int, int] = {}
@@ -168,6 +182,8 @@ class Ledger:
         self._unended = None
         if block.skipped:
             self._too_long(self._line, block.offset, block.skipped)
+            if self._census is not None:
+                self._census.take_too_long()
             if self._sink is not None:
                 self._sink.take_too_long(self._problems.new[-1])
             self._line += 1
@@ -181,13 +197,21 @@ class Ledger:
         lines = Lines(block.data)
         if self._quick is None or lines.has_longer(_LONGEST) or self._may_be_array(lines):
             self._take_in(self._one_by_one(lines, range(len(lines)), block.offset), lines, block.offset)
+            self._count(lines, None)
         else:
-            self._together(self._quick.look(lines), lines, block.offset)
+            harvest = self._quick.look(lines)
+            self._together(harvest, lines, block.offset)
+            self._count(lines, harvest)
         if self._sink is not None:
             self._sink.take(list(lines), self._line, self._problems.new)
         self._line += len(lines)
         if not block.data.endswith(b"\n"):
             self._unended = self._line - 1, block.offset + lines.starts[-1]
+
+    def _count(self, lines: Lines, harvest: Harvest | None) -> None:
+        """Count what the lines are made of, if it is asked for."""
+        if self._census is not None:
+            self._census.take(lines, harvest, head=self._order.head and self._line == 1)
 
     def _windows_newlines(self, block: Block) -> None:
         at = block.data.find(b"\r\n")
@@ -333,6 +357,7 @@ class Ledger:
             lengths=self._lengths,
             problems=self._problems,
             keys=self._kept_keys or Keys(),
+            census=self._census,
         )
 
     def merge(self, part: Part, offset: int) -> None:
@@ -349,6 +374,8 @@ class Ledger:
         for step, count in part.lengths.items():
             self._lengths[step] = self._lengths.get(step, 0) + count
         self._problems.merge(part.problems, before, offset)
+        if self._census is not None and part.census is not None:
+            self._census.merge(part.census)
         keys, numbers, offsets = part.keys.keys, part.keys.numbers, part.keys.offsets
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             span = slice(start, start + _KEYS_AT_ONCE)
@@ -373,7 +400,7 @@ class Ledger:
         features = {name: self._with(bit) for name, bit in _facts.FEATURES.items()}
         return Report(
             path=self._order.path,
-            kind="preference" if self._preference else "chat",
+            kind=self._kind,
             records=self._records,
             good=self._records - self._bad,
             bad=self._bad,
@@ -389,7 +416,15 @@ class Ledger:
             errors=problems.totals[Severity.ERROR],
             warnings=problems.totals[Severity.WARNING],
             firsts=problems.firsts,
+            profile=self._profile(),
         )
+
+    def _profile(self) -> Profile | None:
+        if self._census is None:
+            return None
+        from nova_dpo_sdk.datasets._profile import profile_from
+
+        return profile_from(self._census, str(self._order.path), self._kind)
 
     def _with(self, bit: int) -> int:
         return sum(shape.count for features, shape in self._shapes.items() if features & bit)
@@ -447,6 +482,7 @@ class Part:
     lengths: dict[int, int]
     problems: Problems
     keys: Keys
+    census: Census | None
 
 
 @dataclass
