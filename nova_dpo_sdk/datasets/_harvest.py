@@ -194,6 +194,7 @@ class Harvest:
         self.doubtful.sort()
         for place in places:
             start = sum(self.counts[:place])
+            self.plain -= place < self.plain
             del self.prompts[start : start + self.counts[place]]
             for column in columns:
                 del column[place]
