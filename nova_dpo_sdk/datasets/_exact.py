@@ -328,12 +328,25 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def _only_text(items: list[Any]) -> str:
+_TURN = frozenset({"role", "content"})
+_CANDIDATE = frozenset({"content", "preferenceLabel"})
+_NEXT = {"": "user", "user": "assistant", "assistant": "user"}
+"""Whose turn follows whose."""
+
+
+def _plain_text(turn: Any, keys: frozenset[str]) -> str:
+    """The text of a turn or candidate that has these keys and only one text, as nearly all have; otherwise nothing."""
+    return _only_text(turn["content"]) if _is_object(turn) and turn.keys() == keys else ""
+
+
+def _only_text(items: Any) -> str:
     """The text of a list of one text with something to see in it, as nearly all are; otherwise nothing."""
-    if len(items) != 1 or not _is_object(items[0]) or len(items[0]) != 1:
+    try:
+        (item,) = items
+        text = item["text"]
+    except (TypeError, ValueError, KeyError):
         return ""
-    text = items[0].get("text")
-    return text if isinstance(text, str) and not text.isspace() else ""
+    return text if isinstance(text, str) and len(item) == 1 and not text.isspace() else ""
 
 
 def _wrapped(value: Any, template: str) -> str:
@@ -490,10 +503,23 @@ class Walk:
             self.say(
                 "too-few-messages", "$.messages", f"There {'is' if len(messages) == 1 else 'are'} {len(messages)}."
             )
-        previous = ""
+        messages, previous = _elements(messages), ""
         for index, message in enumerate(messages):
-            previous = self._message(message, f"$.messages[{index}]", previous, index, last=index == len(messages) - 1)
+            last = index == len(messages) - 1
+            text = _plain_text(message, _TURN)
+            if text and not last and message["role"] == _NEXT[previous]:
+                previous = message["role"]
+                self._plain(text, "$.messages[{}].content[0].text", index, self._prompt)
+                continue
+            previous = self._message(message, f"$.messages[{index}]", previous, index, last=last)
         self._tools.finish(self, len(messages))
+
+    def _plain(self, text: str, path: str, index: int, texts: list[str]) -> None:
+        """Take in the only text of a turn or a candidate; the path is only spelled out where it may be needed."""
+        if self._words:
+            self.text(text, path.format(index), texts)
+        else:
+            texts.append(text)
 
     def _message(self, message: Any, path: str, previous: str, index: int, *, last: bool) -> str:
         self._tools.begin(index)
@@ -550,23 +576,28 @@ class Walk:
         self._compare(place)
 
     def _candidate(self, candidate: Any, path: str) -> None:
+        texts = list[str]()
+        text = _plain_text(candidate, _CANDIDATE)
+        if text and candidate["preferenceLabel"] in _rules.LABELS:
+            self.text(text, f"{path}.content[0].text", texts)
+            self._answers.append((candidate["preferenceLabel"], texts))
+            return
         if not self.object(candidate, path, ("content", "preferenceLabel")):
             return
         label = self.string(candidate, "preferenceLabel", path)
         if label is not None and label not in _rules.LABELS:
             self.say("label-unknown", f"{path}.preferenceLabel", f"The label is {_shown(label)}.", _label_fix(label))
-        texts: list[str] = []
         if "content" in candidate:
             self._items(candidate["content"], f"{path}.content", ("text",), texts, "a candidate")
         self._answers.append((label or "", texts))
 
     def _compare(self, path: str) -> None:
-        labels = [label for label, _ in self._answers]
-        if len(labels) != 2:  # another number is a fault of its own
+        if len(self._answers) != 2:  # another number is a fault of its own
             return
-        if labels[0] == labels[1] and labels[0] in _rules.LABELS:
-            self.say("label-repeated", path, f"Both candidates are {labels[0]}.")
-        first, second = ("".join(texts) for _, texts in self._answers)
+        (label, one), (other_label, other) = self._answers
+        if label == other_label and label in _rules.LABELS:
+            self.say("label-repeated", path, f"Both candidates are {label}.")
+        first, second = "".join(one), "".join(other)
         if first == second:
             self.say("candidates-identical", path, "Both candidates have the same text.")
         elif first and second and (first.startswith(second) or second.startswith(first)):
@@ -682,6 +713,8 @@ class Walk:
 
     def _amounts(self) -> None:
         media, limits = self._media, _rules.LIMITS
+        if not media:
+            return
         for kind in media:
             self._features |= _facts.MEDIA[kind]
         if len(media) > 1:
