@@ -374,6 +374,31 @@ def test_bad_lines_leave_no_garbage_behind(tmp_path: Path) -> None:
     assert gc.collect() < 40
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_repeat_is_the_same_in_every_text_and_in_its_place(tmp_path: Path, quick: bool) -> None:
+    def record(system: str, asked: str, good: str, poor: str) -> dict[str, Any]:
+        return changed(pair(asked, good, poor), put(system, "system", 0, "text"))
+
+    apart = [
+        ("A", "B", "C", "D"),
+        ("C", "B", "A", "D"),
+        ("D", "B", "C", "A"),
+        ("B", "A", "C", "D"),
+        ("A", "C", "B", "D"),
+    ]
+    path = write(
+        tmp_path / "a.jsonl", *[record(*texts) for texts in apart], record("A", "B", "D", "C"), record(*apart[1])
+    )
+    order = Order(path, KINDS["pair"], {}, quick=quick)
+    with path.open("rb") as stream:
+        report = scan(stream, order)
+    assert {(each.line, each.code) for each in report.problems} == {(6, "swapped-preference"), (7, "duplicate-record")}
+    assert [each.message[each.message.lower().index("line") :].lower()[:7] for each in report.problems] == [
+        "line 1 ",
+        "line 2.",
+    ]
+
+
 def test_repeats_are_remembered_in_bounded_memory() -> None:
     seen = Seen(recent=10, slots=64)
     assert list(seen.add(list(range(2, 82, 2)), list(range(1, 41)))) == []

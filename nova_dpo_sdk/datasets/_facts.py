@@ -8,7 +8,7 @@ import msgspec
 import xxhash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 SYSTEM, IMAGE, VIDEO, DOCUMENT, REASONING, TOOLS, WEBP, WEBM = (1 << bit for bit in range(8))
 """Features of a record, as bits of `Facts.features`."""
@@ -61,13 +61,11 @@ minimal = msgspec.json.Encoder().encode
 digest = xxhash.xxh3_64_intdigest
 """A hash of 64 bits, the same in every process: several processes may look at one file."""
 
-NO_SYSTEM = 0
-"""Stands for the hash of a system text that is not there."""
 
-
-def joined(digests: Sequence[int]) -> int:
-    """One hash for several texts."""
-    return digests[0] if len(digests) == 1 else hash(tuple(digests))
+def system_key(texts: Iterable[bytes]) -> int:
+    """A hash of the system texts of a record; 0 when there are none. No other text has the same as one of these."""
+    whole = b"".join(texts)
+    return digest(whole, 1) if whole else 0
 
 
 def facts_of(
@@ -87,14 +85,18 @@ def facts_of(
         second: Texts of the other candidate; None in a chat.
     """
     before, given = list(map(minimal_or_odd, system)), list(map(minimal_or_odd, prompt))
-    asked = joined(list(map(digest, before)) or [NO_SYSTEM]), digest(b"".join(given))
     one, size = b"".join(map(minimal_or_odd, first)), sum(map(len, (*before, *given)))
-    if second is None:
-        return Facts(features, size + len(one), hash((*asked, digest(one))), turned=False)
-    other = b"".join(map(minimal_or_odd, second))
-    keys = digest(one), digest(other)
-    key = hash((*asked, sum(keys)))
-    return Facts(features, size + max(len(one), len(other)), key, turned=keys[0] < keys[1])
+    key = digest(one)
+    turned = False
+    if second is not None:
+        other = b"".join(map(minimal_or_odd, second))
+        keys = key, digest(other)
+        key, turned = sum(keys), keys[0] < keys[1]
+        size += max(len(one), len(other))
+    else:
+        size += len(one)
+    # Hashes are added so that the two candidates may change places, and go into that of the prompt as its seed.
+    return Facts(features, size, digest(b"".join(given), key + system_key(before)), turned)
 
 
 def minimal_or_odd(text: str) -> bytes:

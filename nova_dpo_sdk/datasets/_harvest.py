@@ -136,23 +136,19 @@ class Harvest:
 
     def keys(self) -> tuple[list[int], list[bool]]:
         """Hashes of all texts, and which way round the candidates stand; nothing of the latter for chats."""
-        systems = self._system_keys()
-        asked, ones = self.prompts, list(map(digest, self.firsts))
-        if len(asked) != len(ones) or self.counts.count(1) != len(ones):
+        asked, sums = self.prompts, list(map(digest, self.firsts))
+        turned: list[bool] = []
+        if len(asked) != len(sums) or self.counts.count(1) != len(sums):
             left = iter(asked)
             asked = [next(left) if count == 1 else b"".join(islice(left, count)) for count in self.counts]
-        prompts = map(digest, asked)
-        if not self.seconds:
-            return list(map(hash, zip(systems, prompts, ones, strict=False))), []
-        others = list(map(digest, self.seconds))
-        return list(map(hash, zip(systems, prompts, map(add, ones, others), strict=False))), list(map(lt, ones, others))
-
-    def _system_keys(self) -> Iterable[int]:
-        """Hashes of the system texts, one for each record at least."""
-        known = {text: digest(text) if text else _facts.NO_SYSTEM for text in set(self.systems)}
-        if len(known) <= 1:
-            return repeat(next(iter(known.values()), _facts.NO_SYSTEM))
-        return [known[text] for text in self.systems]
+        if self.seconds:
+            others = list(map(digest, self.seconds))
+            turned = list(map(lt, sums, others))
+            sums = list(map(add, sums, others))
+        if self.systems:
+            known = {text: _facts.system_key([text]) for text in set(self.systems)}
+            sums = list(map(add, sums, map(known.__getitem__, self.systems)))
+        return list(map(digest, asked, sums)), turned
 
     def _bounds(self) -> list[tuple[int, int]]:
         ends = list(accumulate(self.counts, initial=0))

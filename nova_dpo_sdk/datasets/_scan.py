@@ -7,7 +7,7 @@ from array import array
 from bisect import bisect_left
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
+from operator import add, itemgetter
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from nova_dpo_sdk.datasets import _facts
@@ -21,7 +21,7 @@ from nova_dpo_sdk.datasets._unpack import Unpacked, compression
 from nova_dpo_sdk.errors import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from nova_dpo_sdk.datasets._census import Census
@@ -245,7 +245,7 @@ class Ledger:
             self._shape(facts.features, self._line + place, offset + lines.starts[place])
             self._length(facts.size)
         if self._repeats:
-            numbers = [-self._line - place if facts.turned else self._line + place for place, facts in found]
+            numbers = [2 * (self._line + place) + facts.turned for place, facts in found]
             self._repeated([facts.key for _, facts in found], numbers, lines, offset)
 
     def _take_in_clean(self, harvest: Harvest, lines: Lines, offset: int) -> None:
@@ -264,10 +264,9 @@ class Ledger:
                 self._length(size)
         if self._repeats:
             keys, turned = harvest.keys()
+            numbers = _doubled(rows, first)
             if turned:
-                numbers = [-first - row if turn else first + row for row, turn in zip(rows, turned, strict=True)]
-            else:
-                numbers = [first + row for row in rows]
+                numbers = list(map(add, numbers, turned))
             self._repeated(keys, numbers, lines, offset)
 
     def _judged(self, line: bytes, number: int, offset: int) -> Facts | None:
@@ -326,18 +325,18 @@ class Ledger:
         self._lengths[step] = self._lengths.get(step, 0) + 1
 
     def _repeated(self, keys: list[int], numbers: list[int], lines: Lines, offset: int) -> None:
-        """Say which records were there before; a number is a line, negative when the candidates are turned."""
+        """Say which records were there before; a number is twice a line, plus 1 when the candidates are turned."""
         line = self._line
         if self._kept_keys is not None:
             starts = lines.starts
-            self._kept_keys.add(keys, numbers, [offset + starts[abs(number) - line] for number in numbers])
+            self._kept_keys.add(keys, numbers, [offset + starts[number // 2 - line] for number in numbers])
             return
         for number, first in self._seen.add(keys, numbers):
-            self._repeat(number, first, offset + lines.starts[abs(number) - line])
+            self._repeat(number, first, offset + lines.starts[number // 2 - line])
 
     def _repeat(self, number: int, first: int, offset: int) -> None:
-        line, earlier = abs(number), abs(first)
-        if (number < 0) is (first < 0):
+        line, earlier = number // 2, first // 2
+        if number % 2 == first % 2:
             fault = Fault("duplicate-record", "$", f"The record is the same as the one in line {earlier}.")
         else:
             fault = Fault("swapped-preference", "$", f"Line {earlier} has the same pair the other way round.")
@@ -379,9 +378,9 @@ class Ledger:
         keys, numbers, offsets = part.keys.keys, part.keys.numbers, part.keys.offsets
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             span = slice(start, start + _KEYS_AT_ONCE)
-            moved = [number + before if number > 0 else number - before for number in numbers[span]]
+            moved = [number + 2 * before for number in numbers[span]]
             for number, first in self._seen.add(list(keys[span]), moved):
-                self._repeat(number, first, offsets[start + bisect_left(moved, abs(number), key=abs)] + offset)
+                self._repeat(number, first, offsets[start + bisect_left(moved, number)] + offset)
         self._problems.settle()
         self._line += part.lines
 
@@ -457,9 +456,9 @@ class Ledger:
 class Keys:
     """Keys of records, the first `MOST_KEYS` of them, with their numbers and the offsets of their lines."""
 
-    keys: array[int] = field(default_factory=lambda: array("q"))
-    numbers: array[int] = field(default_factory=lambda: array("q"))
-    offsets: array[int] = field(default_factory=lambda: array("q"))
+    keys: array[int] = field(default_factory=lambda: array("Q"))
+    numbers: array[int] = field(default_factory=lambda: array("Q"))
+    offsets: array[int] = field(default_factory=lambda: array("Q"))
 
     def add(self, keys: list[int], numbers: list[int], offsets: list[int]) -> None:
         """Take in some more, while there is room."""
@@ -542,6 +541,13 @@ class Problems:
         """The problems that were kept, errors before warnings before notes, then in the order of lines."""
         chosen = [problem for severity in Severity for problem in self._kept[severity]][: self._limit]
         return tuple(sorted(chosen, key=lambda problem: problem.line))
+
+
+def _doubled(rows: Sequence[int], first: int) -> list[int]:
+    """Twice the lines of rows that begin at a first line."""
+    if isinstance(rows, range):
+        return list(range(2 * (first + rows.start), 2 * (first + rows.stop), 2 * rows.step))
+    return [2 * (first + row) for row in rows]
 
 
 def _moved(problem: Problem, lines: int, offset: int) -> Problem:

@@ -76,7 +76,7 @@ class Seen:
     def _settle(self) -> None:
         """Move what is recent to the older ones."""
         if self._table is None:
-            self._table = array("q", [0]) * (2 * self._slots)
+            self._table = array("Q", [0]) * (2 * self._slots)
         table, mask = self._table, self._mask
         for key, number in self._recent.items():
             place = key & mask
