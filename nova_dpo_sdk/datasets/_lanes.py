@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable  # noqa: TC003 - NamedTuple fields
+from functools import cache
 from io import BytesIO
 from itertools import accumulate, chain, compress, groupby, repeat
 from operator import attrgetter, eq, getitem, itemgetter
@@ -48,12 +49,14 @@ class Lane(NamedTuple):
         read: Takes records apart; None for one that is not plain after all.
         pairs: Whether its records have two answers.
         bare: Whether the texts come without their quotes.
+        differ: Whether it takes only such pairs whose answers surely differ.
     """
 
     shape: type[Struct]
     read: Callable[[list[Any]], list[Taken | None]]
     pairs: bool = True
     bare: bool = False
+    differ: bool = False
 
 
 _ABSENT = Raw(b"")
@@ -466,14 +469,14 @@ def _transcripts(records: list[_Transcripts]) -> list[Taken | None]:
     for chosen, rejected in zip(map(bytes, map(_chosen, records)), map(bytes, map(_rejected, records)), strict=True):
         turns = chosen.rsplit(_HUMAN_SAYS)  # from the end, as the first byte of a name is rarer than its last
         said = list[bytes]()
-        for turn in turns:
+        for turn in turns[1:]:
             said += turn.rpartition(_ANSWER_SAYS)
-        end = len(chosen) - len(said[-1])
-        if turns[0] != b'"' or len(turns) == 1 or chosen[:end] != rejected[:end]:
+        end = len(chosen) - len(said[-1]) if said else 0
+        if turns[0] != b'"' or not end or chosen[:end] != rejected[:end]:
             made.append(None)
             continue
         said[-1:] = (chosen[end:-1], rejected[end:-1])
-        del said[1::3], said[:2]
+        del said[1::3]
         made.append((_TALKS[len(turns) - 1], said))
     return made
 
@@ -498,7 +501,7 @@ _OTHER_SPACE = re.compile(
 ).search
 """Finds what is, or may be, white space other than a blank: line ends and rare spaces are for the exact way."""
 
-_QUOTE, _BACKSLASH = b'"\\'
+_BACKSLASH = 0x5C
 
 
 def _two_texts(records: list[_TwoTexts]) -> list[Taken | None]:
@@ -519,38 +522,54 @@ def _unsure(chosen: list[bytes], rejected: list[bytes], ends: list[int], cuts: l
     """Which pairs of texts may share more, or less, than what stands before the cut."""
     if min(cuts, default=0) < 0 or bytes(map(_FIRST, chosen)).strip(b'"'):
         yield from (at for at, one in enumerate(chosen) if cuts[at] < 0 or not one.startswith(b'"'))
+    if any(map(eq, chosen, rejected)):
+        yield from (at for at, one in enumerate(chosen) if one == rejected[at])
     words = [one[cut : end + 1] for one, cut, end in zip(chosen, cuts, ends, strict=True)]
-    all_words, others = b"".join(words), bytes(map(getitem, rejected, ends))
-    if b'"' in others:
-        yield from (at for at, byte in enumerate(others) if byte == _QUOTE and chosen[at] == rejected[at])
-    if b"\\" in all_words or b"\\" in others or not all_words.isascii():
-        for at, word in enumerate(words):
-            is_escaped = b"\\" in word or others[at] == _BACKSLASH
-            is_unsure = is_escaped and _may_go_on(chosen[at], rejected[at], ends[at])
-            if is_unsure or ((is_escaped or not word.isascii()) and _OTHER_SPACE(word)):
-                yield at
+    others = bytes(map(getitem, rejected, ends))
+    odd = {at for at, word in enumerate(words) if b"\\" in word}
+    if b"\\" in others:
+        odd.update(at for at, byte in enumerate(others) if byte == _BACKSLASH)
+    yield from (at for at in odd if _may_go_on(chosen[at], rejected[at], ends[at]))
+    if not all(map(bytes.isascii, words)):
+        odd.update(at for at, word in enumerate(words) if not word.isascii())
+    yield from (at for at in odd if _OTHER_SPACE(words[at]))
 
 
 _FIRST: Callable[[bytes], int] = itemgetter(0)
 
-_NEAR = 256
-
 
 def _partings(ones: Sequence[bytes], others: Sequence[bytes]) -> list[int]:
-    """Where each two texts begin to differ; at the latest at the last byte of the shorter one."""
-    found, number = list[int](), int.from_bytes
-    for one, other, shorter in zip(ones, others, map(min, map(len, ones), map(len, others)), strict=True):
-        low, high = 0, shorter - 1
-        while high - low > _NEAR:
-            middle = (low + high) >> 1
-            if one[low:middle] == other[low:middle]:
-                low = middle
-            else:
-                high = middle
-        # The last steps at once: the highest bit that differs tells the byte.
-        differing = number(one[low:high], "big") ^ number(other[low:high], "big")
-        found.append(high - ((differing.bit_length() + 7) >> 3))
+    """Where each two texts begin to differ; at the latest at the last byte of the shorter one.
+
+    Of the greater text, as bytes are ordered, those beginnings that end before this place are less than the other
+    text, and all longer ones are not: a search by bisection finds it without a step in Python.
+    """
+    found, beginnings = list[int](), _beginnings()
+    for each, its_other in zip(ones, others, strict=True):
+        low, one, other = (0, each, its_other) if len(each) < _FAR else _narrowed(each, its_other)
+        less, more = (one, other) if one < other else (other, one)
+        found.append(low + bisect_left(beginnings, less, 1, len(one), key=more.__getitem__) - 1)
     return found
+
+
+_FAR = 1 << 11
+
+
+@cache
+def _beginnings() -> list[slice]:
+    return [slice(size) for size in range(_FAR)]
+
+
+def _narrowed(one: bytes, other: bytes) -> tuple[int, bytes, bytes]:
+    """A near part of two texts in which they begin to differ, and where it begins."""
+    low, high = 0, min(len(one), len(other))
+    while high - low >= _FAR:
+        middle = (low + high) >> 1
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low, one[low:high], other[low:high]
 
 
 _SIDES = Lane(_Sides, _each(_sides))
@@ -566,7 +585,7 @@ LANES: dict[str, tuple[Lane, ...]] = {
         _SIDES,
         Lane(_SystemTexts, _fields(_SYSTEM_USER, "system", "prompt", "chosen", "rejected")),
     ),
-    "chosen-rejected": (_SIDES, Lane(_TwoTexts, _two_texts, bare=True)),
+    "chosen-rejected": (_SIDES, Lane(_TwoTexts, _two_texts, bare=True, differ=True)),
     "chosen-rejected-messages": (Lane(_TwoLists, _each(_two_lists)),),
     "ultrafeedback": (_SIDES, _TEXTS, _LISTS, _SCORED_LISTS),
     "distilabel": (_SIDES, _TEXTS, _LISTS, _SCORED_LISTS),
@@ -708,7 +727,7 @@ class _Way:
         self._decode: Callable[[Row], Any] = msgspec.json.Decoder(lane.shape).decode
         self._read = lane.read
         self._frames = _Frames(pair=pair, bare=lane.bare)
-        self._is_pair = lane.pairs and pair
+        self._has_twins = lane.pairs and pair and not lane.differ
         self._is_side = lane.pairs and not pair
         self._quoted: Callable[[Text], bytes] = b'"%b"'.__mod__ if lane.bare else bytes
 
@@ -745,7 +764,7 @@ class _Way:
         """Where the lines have something in them that the exact way has to look at, and which lines have twins."""
         found = _find(text)
         spots = _harmful(text, found)
-        if not self._is_pair:
+        if not self._has_twins:
             return spots, []
         has_low = any(text.startswith(b"\\u00", start) for start in found)
         return spots, _twins(taken, _sameness(text, has_low=has_low))
