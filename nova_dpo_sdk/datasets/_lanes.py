@@ -13,8 +13,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable  # noqa: TC003 - NamedTuple fields
 from functools import cache
 from io import BytesIO
-from itertools import accumulate, chain, compress, groupby, repeat
-from operator import attrgetter, eq, getitem, itemgetter
+from itertools import accumulate, chain, compress, count, groupby, repeat
+from operator import attrgetter, contains, eq, getitem, itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -501,7 +501,7 @@ _OTHER_SPACE = re.compile(
 ).search
 """Finds what is, or may be, white space other than a blank: line ends and rare spaces are for the exact way."""
 
-_BACKSLASH = 0x5C
+_QUOTE, _BACKSLASH = b'"\\'
 
 
 def _two_texts(records: list[_TwoTexts]) -> list[Taken | None]:
@@ -522,17 +522,16 @@ def _unsure(chosen: list[bytes], rejected: list[bytes], ends: list[int], cuts: l
     """Which pairs of texts may share more, or less, than what stands before the cut."""
     if min(cuts, default=0) < 0 or bytes(map(_FIRST, chosen)).strip(b'"'):
         yield from (at for at, one in enumerate(chosen) if cuts[at] < 0 or not one.startswith(b'"'))
-    if any(map(eq, chosen, rejected)):
-        yield from (at for at, one in enumerate(chosen) if one == rejected[at])
     words = [one[cut : end + 1] for one, cut, end in zip(chosen, cuts, ends, strict=True)]
     others = bytes(map(getitem, rejected, ends))
-    odd = {at for at, word in enumerate(words) if b"\\" in word}
-    if b"\\" in others:
+    if _QUOTE in others:
+        yield from (at for at, byte in enumerate(others) if byte == _QUOTE and chosen[at] == rejected[at])
+    odd = set(compress(count(), map(contains, words, repeat(_BACKSLASH))))
+    if _BACKSLASH in others:
         odd.update(at for at, byte in enumerate(others) if byte == _BACKSLASH)
-    yield from (at for at in odd if _may_go_on(chosen[at], rejected[at], ends[at]))
-    if not all(map(bytes.isascii, words)):
+    if not b"".join(words).isascii():
         odd.update(at for at, word in enumerate(words) if not word.isascii())
-    yield from (at for at in odd if _OTHER_SPACE(words[at]))
+    yield from (at for at in odd if _OTHER_SPACE(words[at]) or _may_go_on(chosen[at], rejected[at], ends[at]))
 
 
 _FIRST: Callable[[bytes], int] = itemgetter(0)
@@ -667,13 +666,20 @@ class _Frames(dict[Roles, "list[Text]"]):
         Raises:
             ValueError: One of them has no frame, so that there are more texts than gaps.
         """
-        parts = list(chain.from_iterable(map(self.__getitem__, map(_ROLES, filter(None, taken)))))
-        if not any(taken):
+        made = list(filter(None, taken))
+        if not made:
             return b""
-        parts[1::2] = chain.from_iterable(map(_SPOKEN, filter(None, taken)))
+        parts = self._empty(list(map(_ROLES, made)))
+        parts[1::2] = chain.from_iterable(map(_SPOKEN, made))
         parts[0] = parts[0][len(self.end) :]
         parts.append(self.end)
         return b"".join(parts)
+
+    def _empty(self, orders: list[Roles]) -> list[Text]:
+        """The frames of records one after the other; mostly all are the same."""
+        if orders.count(orders[0]) == len(orders):
+            return self[orders[0]] * len(orders)
+        return list(chain.from_iterable(map(self.__getitem__, orders)))
 
 
 _ROLES: Callable[[Taken], Roles] = itemgetter(0)
