@@ -385,6 +385,7 @@ def test_a_repeat_is_the_same_in_every_text_and_in_its_place(tmp_path: Path, qui
         ("D", "B", "C", "A"),
         ("B", "A", "C", "D"),
         ("A", "C", "B", "D"),
+        ("E", "B", "C", "D"),
     ]
     path = write(
         tmp_path / "a.jsonl", *[record(*texts) for texts in apart], record("A", "B", "D", "C"), record(*apart[1])
@@ -392,7 +393,7 @@ def test_a_repeat_is_the_same_in_every_text_and_in_its_place(tmp_path: Path, qui
     order = Order(path, KINDS["pair"], {}, quick=quick)
     with path.open("rb") as stream:
         report = scan(stream, order)
-    assert {(each.line, each.code) for each in report.problems} == {(6, "swapped-preference"), (7, "duplicate-record")}
+    assert {(each.line, each.code) for each in report.problems} == {(7, "swapped-preference"), (8, "duplicate-record")}
     assert [each.message[each.message.lower().index("line") :].lower()[:7] for each in report.problems] == [
         "line 1 ",
         "line 2.",
