@@ -22,7 +22,6 @@ from nova_dpo_sdk.datasets import _facts, _rules
 from nova_dpo_sdk.datasets._columns import chat_columns, pair_columns
 from nova_dpo_sdk.datasets._frame import MEDIA, Frame, file_of
 from nova_dpo_sdk.datasets._harvest import Harvest, kept
-from nova_dpo_sdk.datasets._lines import Lines
 from nova_dpo_sdk.datasets._search import finder
 from nova_dpo_sdk.datasets._shapes import NO_TEXT, Chat, ChatItem, Pair, PlainChat, PlainPair
 from nova_dpo_sdk.datasets._texts import Texts, alike, has_long_forms, not_utf8, shortest, silent, word_places
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from nova_dpo_sdk.datasets._exact import Explainer
+    from nova_dpo_sdk.datasets._lines import Lines
     from nova_dpo_sdk.datasets._shapes import Candidate, ChatTurn, Item, Turn
 
 _NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -104,13 +104,8 @@ class QuickLook:
             return self._glance(lines, plain.records) or self._look_closer(lines)
         if len(plain.records) + len(left) != len(lines):
             return self._look_closer(lines)
-        rows = lines.others(left)
-        harvest = self._glance(Lines(lines.without(left)), plain.records) if rows else Harvest()
-        if harvest is None:
-            return self._look_closer(lines)
-        harvest.rows = [rows[row] for row in harvest.rows]
-        harvest.doubtful = [rows[row] for row in harvest.doubtful]
-        return self._with(harvest, lines, plain)
+        harvest = self._glance(lines, plain.records, left) if plain.records else Harvest()
+        return self._look_closer(lines) if harvest is None else self._with(harvest, lines, plain)
 
     def _with(self, harvest: Harvest, lines: Lines, plain: _Plain) -> Harvest:
         """A harvest and that of the lines that are not plain."""
@@ -120,25 +115,31 @@ class QuickLook:
         harvest.doubtful.sort()
         return harvest
 
-    def _glance(self, lines: Lines, records: list[Any]) -> Harvest | None:
-        """The harvest of plain records, if their lines are nothing else; most often they are."""
-        harvest = self._columns(records, range(len(records)))
+    def _glance(self, lines: Lines, records: list[Any], left: Sequence[int] = ()) -> Harvest | None:
+        """The harvest of plain records, if their lines are nothing else; most often they are.
+
+        Args:
+            lines: Lines of which the records were decoded.
+            records: As many as lines are not left out.
+            left: Lines that were left out.
+        """
+        harvest = self._columns(records, lines.others(left) if left else range(len(records)))
         if harvest.doubtful:
             return None
-        if self._frame.length(records, harvest) == len(lines.data) + (not lines.data.endswith(b"\n")):
+        if self._frame.length(records, harvest) == lines.size_without(left):
             # Besides the records there is one byte for each: where they are parted, or after the last.
             if _find_between(lines.data):
                 return None
-            lines.counted(len(records))
-        elif not self._is_spread_out(lines, records, harvest):
+            lines.counted(len(records) + len(left))
+        elif not self._is_spread_out(lines, records, harvest, left):
             return None
         return self._sorted(harvest, long_forms=has_long_forms(lines.data))
 
-    def _is_spread_out(self, lines: Lines, records: list[Any], harvest: Harvest) -> bool:
+    def _is_spread_out(self, lines: Lines, records: list[Any], harvest: Harvest, left: Sequence[int]) -> bool:
         """Whether there are spaces besides the records, and nothing more."""
-        if len(lines) != len(records) or not lines.are_objects(harvest.rows):
+        if len(lines) != len(records) + len(left) or not lines.are_objects(harvest.rows):
             return False
-        return self._frame.holds(records, harvest, lines.data)
+        return self._frame.holds(records, harvest, lines.without(left))
 
     def _look_closer(self, lines: Lines) -> Harvest:
         """The same, line by line."""
@@ -189,7 +190,7 @@ class QuickLook:
 
     def _is_all(self, records: list[Any], harvest: Harvest, lines: Lines) -> bool:
         """Whether the lines of a harvest have nothing besides its records."""
-        if self._frame.length(records, harvest) == lines.size(harvest.rows):
+        if self._frame.length(records, harvest) == lines.size_without(lines.others(harvest.rows)):
             return True
         return self._frame.holds(records, harvest, lines.joined(harvest.rows))
 

@@ -111,17 +111,19 @@ class Lines:
         lasts = [data[ends[row] - 1] for row in rows]
         return firsts.count(_OPEN) == lasts.count(_CLOSE) == len(rows)
 
-    def size(self, rows: Sequence[int]) -> int:
-        """Bytes of some lines, each with a newline."""
+    def size_without(self, rows: Sequence[int]) -> int:
+        """Bytes of all lines but some, each with a newline."""
         size = len(self.data) + (not self.data.endswith(b"\n"))
-        return size - sum(self.ends[row] - self.starts[row] + 1 for row in self.others(rows))
+        return size - sum([self._bounds[row + 1] - self._bounds[row] for row in rows])
 
     def joined(self, rows: Sequence[int]) -> bytes:
         """Some lines, in their order, each with its newline; the last of all may have none."""
-        return self.data if len(rows) == len(self) else self.without(self.others(rows))
+        return self.without(self.others(rows))
 
     def without(self, rows: Sequence[int]) -> bytes:
         """All lines but some, which are in their order; each with its newline, the last of all may have none."""
+        if not rows:
+            return self.data
         data, pieces, start = memoryview(self.data), list[memoryview](), 0
         for row in rows:
             pieces.append(data[start : self._bounds[row]])
