@@ -155,7 +155,7 @@ def _refuse_tie(record: Record) -> None:
     if record.get("status") == "tie":
         raise Drop("tie", "status is tie")
     for one, other in _SCORES:
-        if _has(record, one, other) and record[one] == record[other]:
+        if (score := record.get(one)) is not None and score == record.get(other):
             raise Drop("tie", f"{one} and {other} are both {record[one]}")
 
 
@@ -190,6 +190,8 @@ def _chosen_rejected(record: Record, notes: Notes) -> Pair:
 def _is_whole(side: list[Message], prompt: list[Message]) -> bool:
     """Whether one side repeats the prompt, as the published preference sets do."""
     spoken = [message for message in prompt if message[0] != "system"]
+    if len(side) <= len(spoken):
+        return False
     said = [message for message in side if message[0] != "system"]
     return len(said) > len(spoken) and said[: len(spoken)] == spoken
 

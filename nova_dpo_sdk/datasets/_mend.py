@@ -125,8 +125,7 @@ class Notes:
         self.mended.setdefault(code, what)
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """One preference: what was said before, and the two sides as lists of messages."""
 
     prompt: list[Message]
@@ -134,8 +133,7 @@ class Pair:
     rejected: list[Message]
 
 
-@dataclass(frozen=True)
-class Chat:
+class Chat(NamedTuple):
     """One conversation."""
 
     messages: list[Message]
@@ -150,7 +148,8 @@ class Turn(NamedTuple):
     @property
     def is_blank(self) -> bool:
         """Whether it says nothing."""
-        return not any(text and not text.isspace() for text in self.texts)
+        said = "".join(self.texts)
+        return not said or said.isspace()
 
 
 class Talk(NamedTuple):
@@ -158,6 +157,10 @@ class Talk(NamedTuple):
 
     system: str
     turns: list[Turn]
+
+
+Heard: TypeAlias = "tuple[list[str], list[Turn]]"
+"""The texts of the system messages so far, and the turns so far."""
 
 
 # --- records ----------------------------------------------------------------------------------------------------
@@ -170,8 +173,9 @@ def preference_record(pair: Pair, notes: Notes) -> dict[str, Any]:
         Drop: If it cannot be one.
     """
     _refuse_prefill(pair)
-    chosen = talk_of(pair.prompt + pair.chosen, notes)
-    rejected = talk_of(pair.prompt + pair.rejected, notes)
+    before, said = _heard(pair.prompt, notes), len(pair.prompt)
+    chosen = _talk(_heard(pair.chosen, notes, before, said), notes)
+    rejected = _talk(_heard(pair.rejected, notes, before, said), notes)
     good, bad = _answer(chosen), _answer(rejected)
     if chosen.system != rejected.system or chosen.turns[:-1] != rejected.turns[:-1]:
         raise Drop("contexts-differ")
@@ -193,7 +197,7 @@ def chat_record(source: Chat | Pair, notes: Notes) -> dict[str, Any]:
         Drop: If it cannot be one.
     """
     messages = source.messages if isinstance(source, Chat) else source.prompt + source.chosen
-    talk = talk_of(messages, notes)
+    talk = _talk(_heard(messages, notes), notes)
     if isinstance(source, Chat) and talk.turns and talk.turns[-1].role == "user":
         notes.mend("trailing-user")
         talk = Talk(talk.system, talk.turns[:-1])
@@ -234,15 +238,14 @@ def _refuse_prefill(pair: Pair) -> None:
 # --- turns ------------------------------------------------------------------------------------------------------
 
 
-def talk_of(messages: Sequence[Message], notes: Notes) -> Talk:
-    """Turns that alternate and begin with the user, and one system text.
+def _heard(messages: Sequence[Message], notes: Notes, before: Heard = ([], []), said: int = 0) -> Heard:
+    """The texts of the system messages, and turns that alternate, of messages after those that were heard before.
 
     Raises:
         Drop: If a message cannot be a turn.
     """
-    systems: list[str] = []
-    turns: list[Turn] = []
-    for number, (name, content) in enumerate(messages, 1):
+    systems, turns = list(before[0]), list(before[1])
+    for number, (name, content) in enumerate(messages, said + 1):
         role = _role(name, number)
         texts = _texts(content, notes, number)
         if role == "system":
@@ -252,6 +255,12 @@ def talk_of(messages: Sequence[Message], notes: Notes) -> Talk:
             turns[-1] = Turn(role, _joined(turns[-1].texts, texts))
         else:
             turns.append(Turn(role, texts))
+    return systems, turns
+
+
+def _talk(heard: Heard, notes: Notes) -> Talk:
+    """Turns that begin with the user, and one system text."""
+    systems, turns = heard
     if len(turns) > 1 and turns[0].role == "assistant":
         notes.mend("leading-assistant")
         del turns[0]
