@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from functools import cache
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -88,12 +89,7 @@ class AWSFront:
 
     def load(self) -> None:
         """Load moto, which takes longer than everything else here."""
-        from moto.moto_server.werkzeug_app import (  # pyright: ignore[reportMissingTypeStubs] - typed, without py.typed
-            DomainDispatcherApplication,
-            create_backend_app,
-        )
-
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._moto = _moto()
 
     def _answer(self, call: AWSCall, request: Request, environ: WSGIEnvironment, body: bytes) -> _Answer:
         fault = self._faults.strike(request, after=False)
@@ -174,6 +170,20 @@ class AWSFront:
                 "certificateAuthority": {"data": base64.b64encode(ca_pem.encode()).decode()},
             }
         }
+
+
+@cache
+def _moto() -> WSGIApplication:
+    """One for all clouds: it holds nothing but the routes of each service, which take long to be put together.
+
+    What moto keeps, it keeps for the whole process in any case.
+    """
+    from moto.moto_server.werkzeug_app import (  # pyright: ignore[reportMissingTypeStubs] - typed, without py.typed
+        DomainDispatcherApplication,
+        create_backend_app,
+    )
+
+    return DomainDispatcherApplication(create_backend_app)
 
 
 def _name_checksum(environ: WSGIEnvironment) -> None:
