@@ -526,14 +526,22 @@ def _unsure(chosen: list[bytes], rejected: list[bytes], ends: list[int], cuts: l
     others = bytes(map(getitem, rejected, ends))
     if _QUOTE in others:
         yield from (at for at, byte in enumerate(others) if byte == _QUOTE and chosen[at] == rejected[at])
-    odd = set(compress(count(), map(contains, words, repeat(_BACKSLASH))))
+    if _OTHER_SPACE(b"".join(words)):
+        yield from (at for at, word in enumerate(words) if _OTHER_SPACE(word))
+    escaped = set(compress(count(), map(contains, words, repeat(_BACKSLASH))))
     if _BACKSLASH in others:
-        odd.update(at for at, byte in enumerate(others) if byte == _BACKSLASH)
-    if not b"".join(words).isascii():
-        odd.update(at for at, word in enumerate(words) if not word.isascii())
-    yield from (at for at in odd if _OTHER_SPACE(words[at]) or _may_go_on(chosen[at], rejected[at], ends[at]))
+        escaped.update(at for at, byte in enumerate(others) if byte == _BACKSLASH)
+    for at in escaped:
+        if _are_forms(words[at], others[at]) and _may_go_on(chosen[at], rejected[at], ends[at]):
+            yield at
 
 
+def _are_forms(word: bytes, other: int) -> bool:
+    """Whether a character may be written in two ways where texts part: at the last byte of the word, and the other."""
+    return _BACKSLASH in word[-2:] or other == _BACKSLASH or word[-1:].lower() == b"%c" % (other | _LOWER)
+
+
+_LOWER = 0x20
 _FIRST: Callable[[bytes], int] = itemgetter(0)
 
 
