@@ -9,7 +9,8 @@ again with `--seed S --only NUMBER`:
   look must be the same, so that it takes in no line in which the exact diagnosis finds a fault, nor the reverse;
 - bytes: files of noise, of JSON tokens in any order, of damaged gzip; through the public methods, with every
   rendering of the report, `write_clean` (good and rejected together are what was read), conversion and split;
-- parts: larger files of such records; one process and several must report the same;
+- parts: larger files of such records; one process and several must report the same, and the profile of that pass must
+  be that of a pass of its own;
 - layouts: records of other layouts with values changed; what conversion writes must be without an error.
 
 Prints counts at the end; the exit code is 1 when anything failed. Inputs that failed are kept in a folder.
@@ -214,8 +215,10 @@ class Fuzz:
         path = self.folder / "parts.jsonl"
         path.write_bytes(self.input)
         cls = PreferenceDataset if kind == "pair" else ChatDataset
-        one, two = (cls.from_jsonl(path).report(workers=workers, max_details=1_000_000) for workers in (1, 3))
+        data = cls.from_jsonl(path)
+        one, two = (data.report(workers=workers, max_details=1_000_000, profile=True) for workers in (1, 3))
         expect(one == two, "one process and several report differently")
+        expect(one.profile == data.profile(), "a profile differs in the pass of the report")
         self.counts["files in parts"] += 1
 
     def typed(self, act: Callable[[], Any]) -> Any:
