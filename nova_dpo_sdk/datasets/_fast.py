@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -161,8 +162,7 @@ class QuickLook:
             try:
                 plain.records += self._plain.decode_lines(data[start:end])
             except _NOT_DECODED:
-                alone = data[start:end].removesuffix(b"\n").split(b"\n")
-                self._decode_one_by_one(alone, lines.at(start), plain)
+                self._decode_one_by_one(BytesIO(data[start:end]), lines.at(start), plain)
             start = end
         return plain
 
