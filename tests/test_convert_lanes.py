@@ -137,6 +137,11 @@ def test_an_escaped_word_after_an_escaped_backslash_is_seen():
     [
         ("a b\nc d", "a b\nc e"),
         ("a b\nc", "a b\td"),
+        ("a b\n\tc", "a b\n\td"),
+        ("a b\\\nc", "a b\\\nd"),
+        ("a b\\nc", "a b\\nd"),
+        ("a b\n", "a b\nd"),
+        ("a\nb", "a\nc"),
         ("a b\u2003c", "a b\u2003d"),
         ("a b\u2003c", "a b\u2004c"),
         ("a bc", "a bc d"),
@@ -154,6 +159,12 @@ def test_an_escaped_word_after_an_escaped_backslash_is_seen():
 def test_both_ways_part_texts_at_the_same_place(tmp_path, good, bad):
     preferences(tmp_path, PAIRS["chosen-rejected"], {"chosen": good, "rejected": bad}, layout="chosen-rejected")
     chats(tmp_path, PAIRS["chosen-rejected"], {"chosen": good, "rejected": bad}, layout="chosen-rejected")
+
+
+def test_a_line_end_is_a_place_to_part_at():
+    record = {"chosen": "Q and A\nis:\nA", "rejected": "Q and A\nis:\nB"}
+    [piece] = made("chosen-rejected", "preference", record, record)
+    assert json.loads(piece.text.split(b"\n")[0]) == pair("Q and A\nis:", "\nA", "\nB")
 
 
 def test_an_input_without_an_instruction_stands_alone(tmp_path):

@@ -509,25 +509,34 @@ def _two_texts(records: list[_TwoTexts]) -> list[Taken | None]:
     chosen, rejected = list(map(bytes, map(_chosen, records))), list(map(bytes, map(_rejected, records)))
     ends = _partings(chosen, rejected)
     cuts = list(map(bytes.rfind, chosen, repeat(b" "), repeat(0), ends))
+    words = [one[cut : end + 1] for one, cut, end in zip(chosen, cuts, ends, strict=True)]
+    if _OTHER_SPACE(b"".join(words)):
+        cuts = [_at_line_end(word, cut) if _OTHER_SPACE(word) else cut for word, cut in zip(words, cuts, strict=True)]
     taken: list[Taken | None] = [
         (_USER, (one[1:cut], one[cut:-1], other[cut:-1]))
         for one, other, cut in zip(chosen, rejected, cuts, strict=True)
     ]
-    for at in _unsure(chosen, rejected, ends, cuts):
+    if min(cuts, default=0) < 0 or bytes(map(_FIRST, chosen)).strip(b'"'):
+        taken = [
+            each if cut >= 0 and one[0] == _QUOTE else None for each, cut, one in zip(taken, cuts, chosen, strict=True)
+        ]
+    for at in _unsure(words, chosen, rejected, ends):
         taken[at] = None
     return taken
 
 
-def _unsure(chosen: list[bytes], rejected: list[bytes], ends: list[int], cuts: list[int]) -> Iterator[int]:
-    """Which pairs of texts may share more, or less, than what stands before the cut."""
-    if min(cuts, default=0) < 0 or bytes(map(_FIRST, chosen)).strip(b'"'):
-        yield from (at for at, one in enumerate(chosen) if cuts[at] < 0 or not one.startswith(b'"'))
-    words = [one[cut : end + 1] for one, cut, end in zip(chosen, cuts, ends, strict=True)]
+def _at_line_end(word: bytes, cut: int) -> int:
+    """Where the last line end of a word stands, which begins at the cut; -1 if it is not sure that no space follows."""
+    at = word.rfind(b"\\n", 0, -1)  # at the last byte the texts differ already
+    is_sure = at > 0 and word[at - 1] != _BACKSLASH and not _OTHER_SPACE(word, at + 2)
+    return cut + at if is_sure else -1
+
+
+def _unsure(words: list[bytes], chosen: list[bytes], rejected: list[bytes], ends: list[int]) -> Iterator[int]:
+    """Which texts are the same, or may be up to a later place than where their bytes part."""
     others = bytes(map(getitem, rejected, ends))
     if _QUOTE in others:
         yield from (at for at, byte in enumerate(others) if byte == _QUOTE and chosen[at] == rejected[at])
-    if _OTHER_SPACE(b"".join(words)):
-        yield from (at for at, word in enumerate(words) if _OTHER_SPACE(word))
     escaped = set(compress(count(), map(contains, words, repeat(_BACKSLASH))))
     if _BACKSLASH in others:
         escaped.update(at for at, byte in enumerate(others) if byte == _BACKSLASH)
