@@ -27,6 +27,9 @@ PLAIN = (
 )
 
 
+TWO_TEXTS = {"chosen": "Q A", "rejected": "Q B"}
+
+
 @pytest.mark.parametrize("layout", LANES)
 def test_plain_records_take_the_fast_lane(layout):
     kind = BY_NAME[layout].kind
@@ -157,8 +160,33 @@ def test_an_escaped_word_after_an_escaped_backslash_is_seen():
     ],
 )
 def test_both_ways_part_texts_at_the_same_place(tmp_path, good, bad):
-    preferences(tmp_path, PAIRS["chosen-rejected"], {"chosen": good, "rejected": bad}, layout="chosen-rejected")
-    chats(tmp_path, PAIRS["chosen-rejected"], {"chosen": good, "rejected": bad}, layout="chosen-rejected")
+    records = TWO_TEXTS, TWO_TEXTS, {"chosen": good, "rejected": bad}
+    preferences(tmp_path, *records, layout="chosen-rejected")
+    chats(tmp_path, *records, layout="chosen-rejected")
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("\\u00e9 c", "é d"),
+        ("é c", "\\u00e9 d"),
+        ("\\u00e9 c", "\\u00E9 d"),
+        ("x\\/ c", "x/ d"),
+        ("\\u0020c", " d"),
+        ("\\u000ac", "\\nd"),
+    ],
+)
+def test_texts_that_part_at_two_forms_of_a_character_are_left_to_the_exact_way(good, bad):
+    record = f'{{"chosen":"a b{good}","rejected":"a b{bad}"}}'.encode()
+    *_, last = made("chosen-rejected", "preference", TWO_TEXTS, TWO_TEXTS, record)
+    assert (last.rows, last.text) == (1, b"")
+
+
+@pytest.mark.parametrize("odd", [[{"role": "user", "content": "a b"}], {"a": "b"}, 5])
+def test_what_is_no_text_is_never_cut_as_one(odd):
+    record = {"chosen": odd, "rejected": odd}
+    *_, last = made("chosen-rejected", "preference", TWO_TEXTS, TWO_TEXTS, record)
+    assert (last.rows, last.text) == (1, b"")
 
 
 def test_a_line_end_is_a_place_to_part_at():

@@ -131,7 +131,7 @@ def test_both_ways_agree_on_transcripts_of_several_turns(said, asked, good, bad,
 def test_both_ways_agree_on_texts_that_begin_alike(asked, good, bad, before):
     record = {"chosen": before + asked + good, "rejected": before + asked + bad}
     with folder() as name:
-        preferences(Path(name), PAIRS["chosen-rejected"], record, layout="chosen-rejected")
+        preferences(Path(name), *[{"chosen": "Q A", "rejected": "Q B"}] * 2, record, layout="chosen-rejected")
         report = PreferenceDataset.from_jsonl(Path(name) / "made.jsonl").report()
         assert report.errors == 0, report
 
