@@ -69,9 +69,9 @@ def _kinds(workload):
 
 
 def test_a_watch_tells_why_a_job_was_put_out(pairs):
-    with LocalCloud(clock=SystemClock(), script=Script(pace=0.1)) as cloud:
+    with LocalCloud(clock=SystemClock(), script=Script(pace=0.03)) as cloud:
         nova = NovaClient(cloud.hyperpod(), output=cloud.output)
-        cloud.script_fault("preempted", after=1, lasts=5)
+        cloud.script_fault("preempted", after=3, lasts=20)
         job = submit(nova, pairs)
         news = list(job.events(timeout=30))
     held = [each for each in news if each.status is QUEUED]
