@@ -374,6 +374,29 @@ def test_bad_lines_leave_no_garbage_behind(tmp_path: Path) -> None:
     assert gc.collect() < 40
 
 
+@pytest.mark.parametrize("turns", [1, 3, 5])
+@pytest.mark.parametrize("without", [[], ["system"], ["schemaVersion"], ["system", "schemaVersion"]])
+@pytest.mark.parametrize("kind", ["pair", "chat"])
+def test_the_shortest_length_of_a_record_is_known_to_the_byte(kind: str, without: list[str], turns: int) -> None:
+    record = pair() if kind == "pair" else chat()
+    said = [{"role": ("user", "assistant")[at % 2], "content": [{"text": f"{at}: été"}]} for at in range(turns)]
+    record = changed(record, *map(drop, without), put([*said, record[M][-1]], M))
+    data = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    look = QuickLook(KINDS[kind])
+    records = look._plain.decode_lines(data * 3)
+    assert look._frame.length(records, look._columns(records, range(3))) == 3 * len(data)
+
+
+def test_a_key_twice_is_not_hidden_by_what_other_records_have_less(tmp_path: Path) -> None:
+    short = [changed(pair(f"Question {number}?"), drop("system")) for number in range(3)]
+    lines = [json.dumps(each, separators=(",", ":")) for each in short]
+    for spaces in range(40):
+        twice = lines[0].replace('{"text":', '{"text":"x","text":', 1)
+        spread = lines[1].replace(",", " " * spaces + ",", 1)
+        path = write(tmp_path / "a.jsonl", "\n".join([twice, spread, lines[2], ""]).encode())
+        assert PreferenceDataset.from_jsonl(path).report().counts["duplicate-key"] == 1, spaces
+
+
 @pytest.mark.parametrize("quick", [True, False])
 def test_a_repeat_is_the_same_in_every_text_and_in_its_place(tmp_path: Path, quick: bool) -> None:
     def record(system: str, asked: str, good: str, poor: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from nova_dpo_sdk.datasets import _search
-from nova_dpo_sdk.datasets._lanes import _SUSPICIONS
+from nova_dpo_sdk.datasets._lanes import _AT_BEGINNINGS, _IN_TEXTS
 from nova_dpo_sdk.datasets._rules import RESERVED_WORDS
 
 
@@ -15,11 +15,13 @@ def test_every_word_is_found_where_it_stands():
     assert find(b"user: bot: <img>") == []
 
 
-def test_both_ways_to_search_find_the_same():
+@pytest.mark.parametrize("words", [_IN_TEXTS, _AT_BEGINNINGS])
+@pytest.mark.parametrize("padded", [True, False])
+def test_both_ways_to_search_find_the_same(words, padded):
     pytest.importorskip("ahocorasick_rs")
     rng = random.Random(3)  # noqa: S311 - a test
-    bits = [*_SUSPICIONS, *(word[: len(word) // 2] for word in _SUSPICIONS), b" ", b"x", "é".encode()]
-    fast, slow = _search.finder(_SUSPICIONS), _search._by_expression(_SUSPICIONS)
+    bits = [*words, *(word[: len(word) // 2] for word in words), b" ", b"x", "é".encode()]
+    fast, slow = _search.finder(words, padded=padded), _search._by_expression(words)
     for _ in range(300):
         text = b"".join(rng.choices(bits, k=40))
         assert fast(text) == slow(text)

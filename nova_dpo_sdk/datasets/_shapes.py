@@ -112,7 +112,9 @@ class PlainChatTurn(Struct, forbid_unknown_fields=True, gc=False):
     content: tuple[Text]
 
 
-class PlainPair(Struct, forbid_unknown_fields=True, gc=False, kw_only=True, rename={"version": "schemaVersion"}):
+class PlainPair(
+    Struct, forbid_unknown_fields=True, gc=False, kw_only=True, omit_defaults=True, rename={"version": "schemaVersion"}
+):
     """A preference record in which every turn and candidate is one text, as nearly all are.
 
     Its system is not looked at: nearly always, all records have the same.
@@ -123,7 +125,9 @@ class PlainPair(Struct, forbid_unknown_fields=True, gc=False, kw_only=True, rena
     messages: list[PlainTurn]
 
 
-class PlainChat(Struct, forbid_unknown_fields=True, gc=False, kw_only=True, rename={"version": "schemaVersion"}):
+class PlainChat(
+    Struct, forbid_unknown_fields=True, gc=False, kw_only=True, omit_defaults=True, rename={"version": "schemaVersion"}
+):
     """A chat in which every turn is one text; its system is not looked at."""
 
     version: Literal["bedrock-conversation-2024"] | UnsetType = UNSET
