@@ -328,8 +328,11 @@ class Ledger:
         """Say which records were there before; a number is twice a line, plus 1 when the candidates are turned."""
         line = self._line
         if self._kept_keys is not None:
-            starts = lines.starts
-            self._kept_keys.add(keys, numbers, [offset + starts[number // 2 - line] for number in numbers])
+            if self._kept_keys.has_room:
+                starts = lines.starts
+                if len(numbers) < len(starts):
+                    starts = [starts[number // 2 - line] for number in numbers]
+                self._kept_keys.add(keys, numbers, map(offset.__add__, starts))
             return
         for number, first in self._seen.add(keys, numbers):
             self._repeat(number, first, offset + lines.starts[number // 2 - line])
@@ -378,7 +381,7 @@ class Ledger:
         keys, numbers, offsets = part.keys.keys, part.keys.numbers, part.keys.offsets
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             span = slice(start, start + _KEYS_AT_ONCE)
-            moved = [number + 2 * before for number in numbers[span]]
+            moved = list(map((2 * before).__add__, numbers[span]))
             for number, first in self._seen.add(list(keys[span]), moved):
                 self._repeat(number, first, offsets[start + bisect_left(moved, number)] + offset)
         self._problems.settle()
@@ -460,12 +463,16 @@ class Keys:
     numbers: array[int] = field(default_factory=lambda: array("Q"))
     offsets: array[int] = field(default_factory=lambda: array("Q"))
 
-    def add(self, keys: list[int], numbers: list[int], offsets: list[int]) -> None:
-        """Take in some more, while there is room."""
-        if len(self.keys) < MOST_KEYS:
-            self.keys.extend(keys)
-            self.numbers.extend(numbers)
-            self.offsets.extend(offsets)
+    @property
+    def has_room(self) -> bool:
+        """Whether some more may be taken in."""
+        return len(self.keys) < MOST_KEYS
+
+    def add(self, keys: list[int], numbers: list[int], offsets: Iterable[int]) -> None:
+        """Take in some more."""
+        self.keys.extend(keys)
+        self.numbers.extend(numbers)
+        self.offsets.extend(offsets)
 
 
 @dataclass(frozen=True)
