@@ -90,7 +90,7 @@ def silent(texts: Texts) -> list[int]:
     """Which texts are no JSON strings, or have nothing but white space in them."""
     run = texts.run
     starts = [place + 1 for place in _find_unsure(run)]
-    # Most that are unsure begin with an escape or a foreign letter. The next one after `""` is not found.
+    # Most of these begin with an escape or a foreign letter. Where one says nothing, which is rare, all are asked.
     if all(_says_something(run[start : run.index(b"\n", start)]) for start in starts):
         return []
     return [at for at, text in enumerate(texts) if not _says_something(text)]
