@@ -123,6 +123,8 @@ def test_check_says_what_data_are_made_of_in_the_same_pass(shell, tmp_path):
     refused = shell("data", "check", PAIRS, "--profile", "--write-clean", tmp_path / "good.jsonl")
     assert refused.code == 2
     assert "does not go with --write-clean" in refused.err
+    refused = shell("data", "check", PAIRS, "--profile", "--format", "sarif")
+    assert (refused.code, "does not go with --format sarif" in refused.err) == (2, True)
 
 
 def test_split_writes_two_files_and_counts_them(shell, tmp_path):

@@ -590,7 +590,7 @@ def test_a_watch_that_is_never_answered_holds_nobody_back(tmp_path):
 
 def test_a_server_that_ends_every_stream_at_once_is_not_asked_all_the_time(tmp_path):
     over = [events(("BOOKMARK", {"metadata": {"resourceVersion": "77"}})) for _ in range(100)]
-    _, asked = play(rule(over, [job_object("5", "Created")]), tmp_path, timeout=0.5, pace=0.1)
+    _, asked = play(rule(over, [job_object("5", "Created")]), tmp_path, timeout=2.0, pace=0.4)
     assert 2 <= len(watched_from(asked)) <= 6
 
 

@@ -188,7 +188,7 @@ def test_prompts_that_are_trained_on_too_are_counted(tmp_path: Path) -> None:
 def test_a_sample_of_prompts_stays_small_and_near_the_truth() -> None:
     sample = Sample(limit=500)
     for n in range(40_000):
-        sample.add(n * 0x9E3779B97F4A7C15 >> 3 & 0xFFFFFFFFFFFFFFFF)
+        sample.update([n * 0x9E3779B97F4A7C15 >> 3 & 0xFFFFFFFFFFFFFFFF])
     assert len(sample.kept) <= 500
     assert sample.distinct() == pytest.approx(40_000, rel=0.25)
 

@@ -109,6 +109,7 @@ def test_a_data_set_in_s3_can_be_split_and_profiled(aws: AWS, tmp_path: Path) ->
     assert done.read == 300
     assert done.train.check().records == done.train_records
     assert f"{ROOT}/all.jsonl: 300 preference records" in str(data.profile())
+    assert data.report(profile=True).profile == data.profile()
 
 
 def test_nothing_there_is_said(aws: AWS) -> None:

@@ -118,13 +118,14 @@ def check(arguments: argparse.Namespace) -> int:
         arguments.usage(
             "--profile does not go with --write-clean: nova-dpo data profile GOOD says it of the good records"
         )
+    if arguments.profile and arguments.format == "sarif" and not arguments.json:
+        arguments.usage("--profile does not go with --format sarif, which has no place for it")
     details = _LISTED if arguments.all else 1000
     with _opened(arguments, arguments.file) as data:
         cleaning = _cleaned(arguments, data) if arguments.write_clean else None
         report = cleaning.report if cleaning else data.report(max_details=details, profile=arguments.profile)
         if not data.sources:
-            path = STDIN if arguments.file == STREAM else Path(arguments.file)
-            report = replace(report, path=path, profile=report.profile and replace(report.profile, name=str(path)))
+            report = report.of(STDIN if arguments.file == STREAM else Path(arguments.file))
     whole = report.against(**_recipe(arguments), rules=_rules(arguments))
     _tell(arguments, _rendered(arguments, report, whole), "\n".join(_summary(report, whole)))
     if cleaning is not None:

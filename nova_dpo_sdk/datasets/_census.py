@@ -12,6 +12,7 @@ import msgspec
 
 from nova_dpo_sdk.datasets._facts import BYTES_PER_TOKEN, digest, minimal_or_odd
 from nova_dpo_sdk.datasets._histogram import Histogram, Sample
+from nova_dpo_sdk.datasets._lines import BLANK, BOM
 from nova_dpo_sdk.datasets._records import look
 from nova_dpo_sdk.datasets._rules import LIMITS
 
@@ -26,8 +27,6 @@ _LOOKED_AT = 120
 """Characters at the beginning of a text that tell its script."""
 
 _LONGEST = LIMITS["line-bytes"].value
-_BLANK = b" \t\r\n"
-_MARK = b"\xef\xbb\xbf"
 
 _strings = msgspec.json.Decoder(str).decode_lines
 
@@ -74,8 +73,8 @@ class Census:
         others = lines.others(harvest.rows[:plain]) if harvest is not None else range(len(lines))
         prompts = self._many(harvest, plain) if harvest is not None and plain else []
         for row in others:
-            line = lines[row].removeprefix(_MARK) if head and not row else lines[row]
-            if line.strip(_BLANK):
+            line = lines[row].removeprefix(BOM) if head and not row else lines[row]
+            if line.strip(BLANK):
                 prompts += self._one(line)
         self.prompts.update(prompts)
         return prompts
@@ -255,7 +254,9 @@ class _Codes(dict[int, str]):
     """By character: the place of its script in `_NAMES`, as a character; nothing for what is no letter."""
 
     def __missing__(self, point: int) -> str:
-        code = self[point] = _code(point)
+        code = _code(point)
+        if len(self) < _MOST_CODES:
+            self[point] = code
         return code
 
 
@@ -264,5 +265,8 @@ def _code(point: int) -> str:
         return ""
     return chr(_NAMES.index(next((name for low, high, name in _SCRIPTS if low <= point <= high), "other")))
 
+
+_MOST_CODES = 1 << 15
+"""Characters whose script is remembered, about 100 bytes each."""
 
 _CODES = _Codes()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
-from nova_dpo_sdk.datasets._exact import BLANK
+from nova_dpo_sdk.datasets._lines import BLANK
 from nova_dpo_sdk.errors import DatasetError, Severity
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import msgspec
 
 from nova_dpo_sdk.datasets import _facts
 from nova_dpo_sdk.datasets._harvest import Harvest
+from nova_dpo_sdk.datasets._rules import NEXT_ROLE
 from nova_dpo_sdk.datasets._shapes import Text
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 # beside candidates, is not looked for: whoever decoded the records notices that there is more than what is taken here.
 
 _ODD = (ValueError, TypeError, IndexError)
-_OTHER = {"user": "assistant", "assistant": "user"}
 
 
 def pair_columns(records: Sequence[PlainPair], rows: Sequence[int]) -> Harvest:
@@ -70,7 +70,7 @@ def _add_prompts(turns: list[Any], prompts: list[Any]) -> Any:
         if turn.role != role:
             raise ValueError
         prompts.append(turn.content[0].text)
-        role = _OTHER[role]
+        role = NEXT_ROLE[role]
     if role == "user" or last.role == "user":
         raise ValueError
     return last

@@ -242,18 +242,13 @@ class Dataset:
     ) -> Report:
         if self.sources:
             with RangedStream(self.sources) as ranges, io.BufferedReader(ranges) as stream:
-                return self._renamed(named(scan(stream, order, sink), ranges.begins))
+                return named(scan(stream, order, sink), ranges.begins).of(self.where)
         with self.open() as stream:
             try:
                 count = processes(stream, workers)
                 return scan(stream, order, sink) if count == 1 else scan_in_parts(stream, order, count, measured)
             except OSError as error:
                 raise DatasetError(f"{self.path} could not be read to its end: {error}.") from error
-
-    def _renamed(self, report: Report) -> Report:
-        """A report that tells of data in S3 by their address."""
-        profile = report.profile and replace(report.profile, name=self.where)
-        return replace(report, path=self.where, profile=profile)
 
     def check(
         self,

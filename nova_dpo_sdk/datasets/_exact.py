@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import msgspec
 
 from nova_dpo_sdk.datasets import _facts, _rules
+from nova_dpo_sdk.datasets._lines import BOM
 from nova_dpo_sdk.datasets._search import finder
 from nova_dpo_sdk.datasets._tools import Tools
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from nova_dpo_sdk.datasets._facts import Facts
-
-BOM = b"\xef\xbb\xbf"
-BLANK = b" \t\r\n"
 
 
 class Fault(NamedTuple):
@@ -330,8 +328,6 @@ def _is_object(value: Any) -> bool:
 
 _TURN = frozenset({"role", "content"})
 _CANDIDATE = frozenset({"content", "preferenceLabel"})
-_NEXT = {"": "user", "user": "assistant", "assistant": "user"}
-"""Whose turn follows whose."""
 
 
 def _plain_text(turn: Any, keys: frozenset[str]) -> str:
@@ -507,7 +503,7 @@ class Walk:
         for index, message in enumerate(messages):
             last = index == len(messages) - 1
             text = _plain_text(message, _TURN)
-            if text and not last and message["role"] == _NEXT[previous]:
+            if text and not last and message["role"] == _rules.NEXT_ROLE[previous]:
                 previous = message["role"]
                 self._plain(text, "$.messages[{}].content[0].text", index, self._prompt)
                 continue

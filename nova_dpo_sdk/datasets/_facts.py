@@ -63,7 +63,7 @@ digest = xxhash.xxh3_64_intdigest
 
 
 def system_key(texts: Iterable[bytes]) -> int:
-    """A hash of the system texts of a record; 0 when there are none. No other text has the same as one of these."""
+    """A hash of the system texts of a record, unlike that of the same text in another place; 0 when there are none."""
     whole = b"".join(texts)
     return digest(whole, 1) if whole else 0
 

@@ -162,10 +162,6 @@ class Sample:
         """How many hashes each that is kept stands for."""
         return self.mask + 1
 
-    def add(self, key: int) -> None:
-        """Take a hash in, unless it is one of those left out."""
-        self.update([key])
-
     def update(self, keys: Iterable[int]) -> None:
         """Take hashes in, but for those left out."""
         self.kept.update([key for key in keys if not key & self.mask] if self.mask else keys)

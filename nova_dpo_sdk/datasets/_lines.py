@@ -22,6 +22,12 @@ BLOCK = 256 * 1024
 """Bytes per read; many lines at once make each cheap, and still stay in a processor's cache."""
 
 
+BOM = b"\xef\xbb\xbf"
+"""The byte order mark that some editors put before the first line."""
+
+BLANK = b" \t\r\n"
+"""The white space of JSON: a line of nothing else is blank."""
+
 _OPEN, _CLOSE = b"{}"
 
 

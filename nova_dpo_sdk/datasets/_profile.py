@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping  # noqa: TC003 - dataclass fields
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.catalog import NovaModel, TuningKind
 from nova_dpo_sdk.datasets._advice import Advice, advise
@@ -13,10 +13,10 @@ from nova_dpo_sdk.datasets._census import Census
 from nova_dpo_sdk.datasets._facts import BYTES_PER_TOKEN
 from nova_dpo_sdk.datasets._fast import QuickLook
 from nova_dpo_sdk.datasets._histogram import Distribution
-from nova_dpo_sdk.datasets._lines import Lines, Reader
+from nova_dpo_sdk.datasets._lines import Lines
+from nova_dpo_sdk.datasets._records import blocks
 from nova_dpo_sdk.datasets._rules import LIMITS
 from nova_dpo_sdk.datasets._scan import without_collector
-from nova_dpo_sdk.datasets._unpack import Unpacked, compression
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError
 
 if TYPE_CHECKING:
@@ -309,18 +309,15 @@ def _counted(data: Dataset, census: Census) -> Iterator[list[int]]:
     Raises:
         DatasetError: The file is missing, empty, no regular file, or may not be read.
     """
-    quick, passed = QuickLook(data.explainer(), words=False), False
-    with data.open() as stream, without_collector():
-        packed = compression(stream)
-        plain = cast("BinaryIO", Unpacked(stream, packed, data.path)) if packed else stream
-        for block in Reader(plain, longest=_LONGEST, hashed=False).blocks():
+    quick = QuickLook(data.explainer(), words=False)
+    with without_collector():
+        for block in blocks(data):
             if block.skipped:
                 census.take_too_long()
                 continue
             lines = Lines(block.data)
             harvest = None if lines.has_longer(_LONGEST) else quick.look(lines)
-            yield census.take(lines, harvest, head=not passed)
-            passed = True
+            yield census.take(lines, harvest, head=not block.offset)
 
 
 class _Checked:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from nova_dpo_sdk.datasets._lines import Reader
+from nova_dpo_sdk.datasets._lines import BLANK, BOM, Block, Reader
 from nova_dpo_sdk.datasets._rules import LIMITS
 from nova_dpo_sdk.datasets._unpack import Unpacked, compression
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nova_dpo_sdk.datasets._dataset import Dataset
-
-_BLANK = b" \t\r\n"
-_MARK = b"\xef\xbb\xbf"
 
 
 class _Location(Struct, gc=False, rename={"owner": "bucketOwner"}):
@@ -180,14 +177,23 @@ def lines(data: Dataset) -> Iterator[tuple[int, bytes]]:
         DatasetError: The file is missing, empty, no regular file, or may not be read.
     """
     passed = 0
+    for block in blocks(data):
+        if block.skipped:
+            passed += 1
+            yield passed, b""
+            continue
+        rows = (block.data if passed else block.data.removeprefix(BOM)).removesuffix(b"\n").split(b"\n")
+        yield from ((number, row) for number, row in enumerate(rows, passed + 1) if row.strip(BLANK))
+        passed += len(rows)
+
+
+def blocks(data: Dataset) -> Iterator[Block]:
+    """The lines of a data set in blocks, unpacked where they are packed.
+
+    Raises:
+        DatasetError: The file is missing, empty, no regular file, or may not be read.
+    """
     with data.open() as stream:
         packed = compression(stream)
         plain = cast("BinaryIO", Unpacked(stream, packed, data.path)) if packed else stream
-        for block in Reader(plain, longest=LIMITS["line-bytes"].value, hashed=False).blocks():
-            if block.skipped:
-                passed += 1
-                yield passed, b""
-                continue
-            rows = (block.data if passed else block.data.removeprefix(_MARK)).removesuffix(b"\n").split(b"\n")
-            yield from ((number, row) for number, row in enumerate(rows, passed + 1) if row.strip(_BLANK))
-            passed += len(rows)
+        yield from Reader(plain, longest=LIMITS["line-bytes"].value, hashed=False).blocks()

@@ -95,6 +95,11 @@ class Report:
         """Whether there is no error."""
         return not self.errors
 
+    def of(self, path: Path | str) -> Report:
+        """The same report, and its profile, by another name of the data."""
+        profile = None if self.profile is None else replace(self.profile, name=str(path))
+        return replace(self, path=path, profile=profile)
+
     def findings(self) -> list[Finding]:
         """One finding for each rule that is broken: where it is broken first, and how often."""
         order = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}

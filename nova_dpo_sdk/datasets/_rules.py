@@ -46,6 +46,8 @@ LIMITS: Mapping[str, Limit] = {
 }
 
 ROLES = ("user", "assistant")
+NEXT_ROLE = {"": "user", "user": "assistant", "assistant": "user"}
+"""Whose turn follows whose; the first is the user's."""
 LABELS = ("preferred", "non-preferred")
 SCHEMA_VERSION = "bedrock-conversation-2024"
 IMAGE_FORMATS = ("jpeg", "png", "gif", "webp")

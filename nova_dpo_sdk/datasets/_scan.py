@@ -11,9 +11,9 @@ from operator import add, itemgetter
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from nova_dpo_sdk.datasets import _facts
-from nova_dpo_sdk.datasets._exact import BLANK, Explainer, Fault
+from nova_dpo_sdk.datasets._exact import Explainer, Fault
 from nova_dpo_sdk.datasets._fast import QuickLook
-from nova_dpo_sdk.datasets._lines import BLOCK, Block, Lines, Reader
+from nova_dpo_sdk.datasets._lines import BLANK, BLOCK, Block, Lines, Reader
 from nova_dpo_sdk.datasets._report import Problem, Report
 from nova_dpo_sdk.datasets._rules import LIMITS, RULES, severities
 from nova_dpo_sdk.datasets._seen import Seen

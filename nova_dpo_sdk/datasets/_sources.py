@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard, cast
 
 import msgspec
 
-from nova_dpo_sdk.datasets._lines import open_file
+from nova_dpo_sdk.datasets._lines import BOM, open_file
 from nova_dpo_sdk.datasets._steady import steady
 from nova_dpo_sdk.datasets._unpack import Unpacked, compression
 from nova_dpo_sdk.errors import DatasetError
@@ -178,7 +178,7 @@ class _Text:
         self._fresh = False
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise DatasetError(f"{self.path} is UTF-16. Save it as UTF-8.")
-        return data.removeprefix(b"\xef\xbb\xbf")
+        return data.removeprefix(BOM)
 
 
 def _optional(name: str) -> Any:
