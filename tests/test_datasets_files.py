@@ -14,6 +14,7 @@ from dataset_records import changed, drop, image, line, pair, put, write
 
 from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset
 from nova_dpo_sdk.datasets._clean import Sorter
+from nova_dpo_sdk.datasets._scan import Keys
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError, Severity
 
 if TYPE_CHECKING:
@@ -97,6 +98,22 @@ def test_several_processes_find_the_same(file: Path, workers: int) -> None:
     assert set(alone.counts) >= {"duplicate-record", "bad-json", "unknown-key", "blank-line", "system-inconsistent"}
     assert data.report(workers=workers) == alone
     assert data.report(max_details=5, workers=workers) == data.report(max_details=5)
+
+
+def test_keys_go_to_another_process_whole_or_not_at_all(tmp_path: Path) -> None:
+    keys, path = Keys(), tmp_path / "keys"
+    keys.add([5, 2**64 - 1, 7], [2, 4, 7], iter([0, 100, 2**40]))
+    with path.open("wb") as stream:
+        keys.write(stream)
+    whole = path.read_bytes()
+    for size in range(len(whole) + 1):
+        path.write_bytes(whole[:size])
+        with path.open("rb") as stream:
+            if size == len(whole):
+                assert Keys.read(stream) == keys
+            else:
+                with pytest.raises(EOFError):
+                    Keys.read(stream)
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\n ", b"\n\n"])

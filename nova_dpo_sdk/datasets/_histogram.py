@@ -152,7 +152,7 @@ class Sample:
         limit: Hashes to keep at most, about 100 bytes each.
     """
 
-    def __init__(self, limit: int = 1 << 17) -> None:
+    def __init__(self, limit: int = 1 << 16) -> None:
         self._limit = limit
         self.kept: set[int] = set()
         self.mask = 0

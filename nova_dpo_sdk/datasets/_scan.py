@@ -16,7 +16,7 @@ from nova_dpo_sdk.datasets._fast import QuickLook
 from nova_dpo_sdk.datasets._lines import BLANK, BLOCK, Block, Lines, Reader
 from nova_dpo_sdk.datasets._report import Problem, Report
 from nova_dpo_sdk.datasets._rules import LIMITS, RULES, severities
-from nova_dpo_sdk.datasets._seen import Seen
+from nova_dpo_sdk.datasets._seen import FEW_RECENT, RECENT, Seen
 from nova_dpo_sdk.datasets._unpack import Unpacked, compression
 from nova_dpo_sdk.errors import Severity
 
@@ -33,6 +33,9 @@ MOST_KEYS = 1 << 18
 """Records of a part whose repeats in other parts are looked for; 24 bytes each."""
 
 _KEYS_AT_ONCE = 4096
+_COUNT = 8
+"""Bytes of a number of keys, where they are written."""
+
 _LONGEST = LIMITS["line-bytes"].value
 
 
@@ -167,7 +170,7 @@ class Ledger:
         self._problems = Problems(order.max_details)
         self._shapes: dict[int, Shape] = {}
         self._lengths: dict[int, int] = {}
-        self._seen = seen or Seen()
+        self._seen = seen or Seen(FEW_RECENT if order.profiled else RECENT)
         self._line = 1
         self._records = self._bad = 0
         self._array = self._carriage_return = False
@@ -473,6 +476,27 @@ class Keys:
         self.keys.extend(keys)
         self.numbers.extend(numbers)
         self.offsets.extend(offsets)
+
+    def write(self, stream: BinaryIO) -> None:
+        """Write them for another process of this machine: a pickle would hold them twice when it is read."""
+        stream.write(len(self.keys).to_bytes(_COUNT, "big"))
+        for each in (self.keys, self.numbers, self.offsets):
+            each.tofile(stream)
+
+    @classmethod
+    def read(cls, stream: BinaryIO) -> Keys:
+        """Read what was written.
+
+        Raises:
+            EOFError: There is less than that.
+        """
+        head = stream.read(_COUNT)
+        if len(head) < _COUNT:
+            raise EOFError
+        found, count = cls(), int.from_bytes(head, "big")
+        for each in (found.keys, found.numbers, found.offsets):
+            each.fromfile(stream, count)
+        return found
 
 
 @dataclass(frozen=True)

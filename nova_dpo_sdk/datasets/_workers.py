@@ -74,7 +74,8 @@ def scan_in_parts(stream: BinaryIO, order: Order, workers: int, measured: Measur
         DatasetError: The file changed while it was read, or a process ended without an answer.
     """
     before = _state(stream)
-    own = not order.gentle and (measured is not None or not order.hashed)
+    # A profile takes memory in this process, which has the table of repeats already: it does no more than merge then.
+    own = not order.gentle and not order.profiled and (measured is not None or not order.hashed)
     starts = _starts(stream, workers, ahead=_AHEAD if own else 0)
     with ExitStack() as stack:
         tasks = [_Task(order, start, end) for start, end in zip(starts, [*starts[1:], before[0]], strict=True)]
@@ -179,6 +180,8 @@ class _Worker:
         assert self._process.stdout is not None  # noqa: S101 - for the type checkers; it was asked for
         try:
             found: Any = pickle.load(self._process.stdout)  # noqa: S301 - from our own process
+            if isinstance(found, Part):
+                found = replace(found, keys=Keys.read(cast("BinaryIO", self._process.stdout)))
         except (EOFError, pickle.UnpicklingError):
             found = None
         if self._process.wait() or found is None:
@@ -202,8 +205,11 @@ def main() -> None:
     except DatasetError as error:
         answer = error
     try:
-        pickle.dump(answer, sys.stdout.buffer)
-        sys.stdout.flush()
+        out = sys.stdout.buffer
+        pickle.dump(replace(answer, keys=Keys()) if isinstance(answer, Part) else answer, out)
+        if isinstance(answer, Part):
+            answer.keys.write(out)
+        out.flush()
     except BrokenPipeError:  # nobody is there any more to whom it matters
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
