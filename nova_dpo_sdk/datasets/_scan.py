@@ -494,8 +494,11 @@ class Keys:
         if len(head) < _COUNT:
             raise EOFError
         found, count = cls(), int.from_bytes(head, "big")
-        for each in (found.keys, found.numbers, found.offsets):
-            each.fromfile(stream, count)
+        try:
+            for each in (found.keys, found.numbers, found.offsets):
+                each.fromfile(stream, count)
+        except ValueError as error:  # it ends within a number
+            raise EOFError from error
         return found
 
 
