@@ -113,6 +113,13 @@ def test_profile_says_what_data_are_made_of_and_what_suits_them(shell):
     assert "tokens" in told.out
 
 
+def test_a_profile_of_nothing_is_not_good(shell, tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text("x\ny\n", encoding="utf-8")
+    told = shell("data", "profile", path, "--kind", "preference")
+    assert (told.code, "2 lines are no such record" in told.out) == (1, True)
+
+
 def test_check_says_what_data_are_made_of_in_the_same_pass(shell, tmp_path):
     told, alone = shell("data", "check", PAIRS, "--profile"), shell("data", "profile", PAIRS)
     assert told.code == 0

@@ -247,7 +247,7 @@ def profile(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         found.plot(arguments.plot)
         complain(f"Drew {arguments.plot}.")
-    return GOOD
+    return GOOD if found.records else BAD
 
 
 def profile_lines(found: Profile) -> list[str]:
