@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 
 class Severity(str, Enum):
@@ -160,6 +160,11 @@ class PlanRejectedError(ConfigurationError):
     """A plan has errors, so nothing of it was sent."""
 
 
+_EXPIRED, _BUSY = 410, 429
+_FAULT_OF_THEIRS = 500
+"""HTTP statuses from here on are no fault of who asks."""
+
+
 class AWSError(NovaError):
     """AWS refused or failed a call.
 
@@ -169,7 +174,10 @@ class AWSError(NovaError):
         code: AWS's error code, such as `AccessDenied`; empty when no answer came.
         request_id: AWS's request id, for a support case; empty when unknown.
         status: HTTP status; 0 when no answer came.
+        may_pass: Whether it may be over by itself: AWS was busy or at fault, or the way to it was broken.
     """
+
+    _passes: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -180,12 +188,14 @@ class AWSError(NovaError):
         code: str = "",
         request_id: str = "",
         status: int = 0,
+        may_pass: bool = False,
     ) -> None:
         self.operation = operation
         self.target = target
         self.code = code
         self.request_id = request_id
         self.status = status
+        self.may_pass = may_pass or self._passes or status == _BUSY or status >= _FAULT_OF_THEIRS
         tail = f" (request id {request_id})" if request_id else ""
         super().__init__(message + tail)
 
@@ -201,6 +211,8 @@ class NotFoundError(AWSError):
 class ThrottledError(AWSError):
     """AWS asks to slow down, and did so until the retries were used up."""
 
+    _passes = True  # whatever the status: some services say so with a 400
+
 
 class ServiceError(AWSError):
     """Anything else: a fault of the service, the network, or the request."""
@@ -214,13 +226,24 @@ class ClusterError(NovaError):
         target: The object, such as `pytorchjobs/kubeflow/support-dpo-3f9a1`.
         status: HTTP status; 0 when no answer came.
         reason: The API server's reason, such as `AlreadyExists`; empty when no answer came.
+        may_pass: Whether it may be over by itself: the API server was busy or at fault, or the way to it was broken.
     """
 
-    def __init__(self, message: str, *, verb: str = "", target: str = "", status: int = 0, reason: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        verb: str = "",
+        target: str = "",
+        status: int = 0,
+        reason: str = "",
+        may_pass: bool = False,
+    ) -> None:
         self.verb = verb
         self.target = target
         self.status = status
         self.reason = reason
+        self.may_pass = may_pass or status in (_EXPIRED, _BUSY) or status >= _FAULT_OF_THEIRS
         super().__init__(message)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aws_loopback import ACCESS_KEY, SECRET_KEY, SESSION_TOKEN, LoopbackSession, loopback_aws
-from scripted import Reply, ScriptedServer
+from scripted import Reply, ScriptedServer, make_authority
 
 from nova_dpo_sdk.aws import AWS, S3Uri
 from nova_dpo_sdk.errors import (
@@ -86,6 +86,7 @@ def test_each_answer_has_its_own_class_and_words(status: int, code: str, cls: ty
     assert error.target == str(URI)
     assert error.code in {code, str(status)}
     assert error.status == status
+    assert error.may_pass == (status == 429 or status >= 500)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own bytes
 
 
@@ -178,11 +179,33 @@ def test_an_endpoint_that_cannot_be_reached_is_named() -> None:
         with pytest.raises(ServiceError, match=f"{url}.* cannot be reached.*Region") as raised:
             loopback_aws(url).read(URI)
     assert (raised.value.code, raised.value.request_id) == ("", "")
+    assert raised.value.may_pass
 
 
 def test_a_connection_that_breaks_is_a_service_error() -> None:
-    with ScriptedServer(Reply(drop=True)) as s3, pytest.raises(ServiceError, match="cannot be reached, or broke"):
+    with (
+        ScriptedServer(Reply(drop=True)) as s3,
+        pytest.raises(ServiceError, match="cannot be reached, or broke") as hit,
+    ):
         loopback_aws(s3.url).read(URI)
+    assert hit.value.may_pass
+
+
+def test_a_handshake_that_breaks_may_pass_and_a_strange_certificate_does_not(tmp_path: Path) -> None:
+    with ScriptedServer(Reply(drop=True)) as plain, pytest.raises(ServiceError, match="or broke") as broken:
+        loopback_aws(plain.url.replace("http:", "https:")).read(URI)
+    authority = make_authority(tmp_path)
+    with (
+        ScriptedServer(Reply(drop=True)).with_tls(authority.certificate, authority.key) as strange,
+        pytest.raises(ServiceError, match="TLS certificate was not accepted") as refused,
+    ):
+        loopback_aws(strange.url.replace("http:", "https:")).read(URI)
+    assert (broken.value.may_pass, refused.value.may_pass) == (True, False)
+
+
+def test_a_busy_service_that_answers_400_may_be_asked_again_later() -> None:
+    error = answer_to_read(xml(400, "ThrottlingException"))
+    assert (type(error), error.may_pass) == (ThrottledError, True)
 
 
 def test_no_secret_is_in_any_error_repr_or_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from botocore.exceptions import CredentialRetrievalError
+from botocore.exceptions import (
+    CredentialRetrievalError,
+    DataNotFoundError,
+    EndpointConnectionError,
+    ParamValidationError,
+    ReadTimeoutError,
+    SSLError,
+)
 from sagemaker_support import needs_sdk
 
 from nova_dpo_sdk import DPORecipe, LoRA, NovaClient, NovaModel, Platform, SFTRecipe
@@ -240,17 +247,47 @@ def test_a_refused_look_ends_the_wait_at_once(cloud, clock, nova, chats):
     assert clock.monotonic() - begun < 60
 
 
-def test_credentials_that_cannot_be_had_any_more_end_the_wait_at_once(clock, nova, chats):
+@pytest.mark.parametrize(
+    ("met", "error", "says"),
+    [
+        (CredentialRetrievalError(provider="sso", error_msg="over"), AccessDeniedError, "sso did not give any"),
+        (ParamValidationError(report="no such parameter"), ConfigurationError, "a value cannot be right"),
+        (SSLError(endpoint_url="https://a", error="certificate verify failed"), ServiceError, "TLS certificate"),
+        (DataNotFoundError(data_path="endpoints"), ServiceError, "DataNotFoundError"),
+    ],
+)
+def test_what_no_waiting_mends_ends_the_wait_at_once(clock, nova, chats, met, error, says):
     stage = nova.chain("tone").start("sft", SFT, chats)
 
-    def gone(**_):
-        raise CredentialRetrievalError(provider="sso", error_msg="the login has ended")
+    def fail(**_):
+        raise met
 
-    nova.backend.aws.client("sagemaker").meta.events.register("before-send", gone)
+    nova.backend.aws.client("sagemaker").meta.events.register("before-send", fail)
     begun = clock.monotonic()
-    with pytest.raises(AccessDeniedError, match="sso did not give any"):
+    with pytest.raises(error, match=says):
         stage.result()
     assert clock.monotonic() - begun < 60
+
+
+@pytest.mark.parametrize(
+    "met",
+    [
+        EndpointConnectionError(endpoint_url="https://a"),
+        ReadTimeoutError(endpoint_url="https://a"),
+        SSLError(endpoint_url="https://a", error="EOF occurred in violation of protocol"),
+    ],
+)
+def test_a_broken_way_to_aws_is_waited_out(nova, chats, met):
+    stage = nova.chain("tone").start("sft", SFT, chats)
+    broken = iter(range(20))
+
+    def fail(**_):
+        if next(broken, None) is not None:
+            raise met
+
+    nova.backend.aws.client("sagemaker").meta.events.register("before-send", fail)
+    assert stage.result().uri
+    assert next(broken, None) is None
 
 
 def test_a_create_whose_answer_is_lost_makes_one_job(cloud, nova, chats):

@@ -1,7 +1,7 @@
 import gzip
 import json
 import sys
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 from convert_support import pair, read_lines, write_lines
@@ -137,6 +137,55 @@ def test_a_pandas_frame_is_read(tmp_path):
     assert convert(tmp_path, pandas.DataFrame([GOOD, GOOD]))[1] == [MADE, MADE]
 
 
+class Labelled(Frame):
+    """Looks like a pandas frame whose index was a column once."""
+
+    columns = ("chosen", "rejected", "system")
+    index = SimpleNamespace(names=("prompt",))
+
+    def reset_index(self, *, level):
+        assert level == ["prompt"]
+        return Frame()
+
+
+def test_an_index_with_a_name_is_read_as_the_column_that_it_was(tmp_path):
+    assert convert(tmp_path, Labelled())[1] == [MADE]
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([GOOD, GOOD])
+    assert convert(tmp_path, frame.set_index("prompt"))[1] == [MADE, MADE]
+    assert convert(tmp_path, frame.set_index("prompt", drop=False))[1] == [MADE, MADE]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    class Twice(Frame):
+        columns = ("prompt", "chosen", "rejected", "prompt")
+
+    with pytest.raises(DatasetError, match=r"several columns called prompt\. Keep one of each"):
+        convert(tmp_path, Twice())
+
+
+@pytest.mark.parametrize("nothing", [type("NAType", (), {})(), type("NaTType", (), {})(), float("nan"), None])
+def test_what_is_missing_in_a_frame_is_null_by_whatever_name(tmp_path, nothing):
+    result, made = convert(tmp_path, [GOOD, dict(GOOD, chosen=nothing)])
+    assert (made, result.dropped) == ([MADE], {"missing-field": 1})
+
+
+def test_a_data_set_that_hands_out_tables_is_read_by_rows(tmp_path):
+    class HuggingFace(list):
+        format = MappingProxyType({"type": "pandas"})
+
+        def with_format(self, kind):
+            assert kind is None
+            return [GOOD]
+
+    assert convert(tmp_path, HuggingFace([object()]))[1] == [MADE]
+
+
+def test_rows_in_memory_that_are_no_records_are_not_told_to_be_lines(tmp_path):
+    with pytest.raises(DatasetError, match=r"of the list .2. can be read as a record.*Pass an iterable of mappings"):
+        convert(tmp_path, ["a", "b"])
+
+
 def test_several_splits_are_refused_with_a_hint(tmp_path):
     with pytest.raises(DatasetError, match=r"keys train, test.*pass one split"):
         convert(tmp_path, {"train": [GOOD], "test": [GOOD]})
@@ -209,7 +258,7 @@ def test_what_cannot_be_read_is_named(tmp_path, data, says):
 
 
 def test_no_records_in_memory_are_an_error(tmp_path):
-    with pytest.raises(DatasetError, match="the list is empty"):
+    with pytest.raises(DatasetError, match="The list is empty"):
         convert(tmp_path, [])
 
 

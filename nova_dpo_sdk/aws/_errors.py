@@ -135,6 +135,7 @@ def aws_errors(operation: str, target: str) -> Generator[None]:
             operation=operation,
             target=target,
             code=DAMAGED,
+            may_pass=True,
         ) from None
 
 
@@ -238,16 +239,16 @@ def _from_botocore(error: Exception, operation: str, target: str) -> NovaError:
         return ConfigurationError(told)
     start = f"{operation} on {target} failed: "
     if isinstance(error, (boto.ConnectTimeoutError, boto.ReadTimeoutError)):
-        return ServiceError(f"{start}AWS did not answer in time. {_NETWORK}", **facts)
-    if isinstance(error, boto.SSLError):
+        return ServiceError(f"{start}AWS did not answer in time. {_NETWORK}", **facts, may_pass=True)
+    if isinstance(error, boto.SSLError) and _is_untrusted(error):
         return ServiceError(
             f"{start}the TLS certificate was not accepted. Check the proxy, and AWS_CA_BUNDLE for its certificate.",
             **facts,
         )
     if isinstance(error, (boto.ConnectionError, boto.HTTPClientError)):
-        return ServiceError(f"{start}{_unreachable(error)}. {_NETWORK}", **facts)
+        return ServiceError(f"{start}{_unreachable(error)}. {_NETWORK}", **facts, may_pass=True)
     if isinstance(error, (boto.ChecksumError, boto.FlexibleChecksumError, boto.IncompleteReadError)):
-        return ServiceError(f"{start}the answer was damaged on its way. Run it again.", **facts)
+        return ServiceError(f"{start}the answer was damaged on its way. Run it again.", **facts, may_pass=True)
     return ServiceError(f"{start}{type(error).__name__}{_tail(error)}", **facts)
 
 
@@ -287,6 +288,12 @@ def no_region() -> str:
         "No AWS Region is known. Pass AWS(region='us-east-1'), set AWS_REGION or AWS_DEFAULT_REGION, "
         "or write `region` into the profile in ~/.aws/config."
     )
+
+
+def _is_untrusted(error: Exception) -> bool:
+    """Whether it is the certificate: a handshake that breaks is an SSL error as well, and passes."""
+    said = str(getattr(error, "kwargs", {}).get("error", "")).lower()
+    return "certificate" in said or "hostname" in said
 
 
 def _unreachable(error: Exception) -> str:

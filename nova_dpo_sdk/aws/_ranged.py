@@ -63,7 +63,7 @@ class RangedObject:
             raise Retryable(broken) from broken
         if len(body) != end - start:
             short = f"GetObject on {self.name} gave {len(body):,} bytes of the {end - start:,} asked for."
-            raise Retryable(ServiceError(short, operation="GetObject", target=self.name))
+            raise Retryable(ServiceError(short, operation="GetObject", target=self.name, may_pass=True))
         return body
 
 

@@ -112,8 +112,7 @@ class Follower:
         try:
             ask()
         except ClusterError as error:
-            passing = error.status in (0, 410, 429) or error.status >= 500
-            if not passing or not self.poller.begun or self._clock.monotonic() - self._answered > OUTAGE:
+            if not error.may_pass or not self.poller.begun or self._clock.monotonic() - self._answered > OUTAGE:
                 raise
             _log.warning("jobs in %s could not be looked at, and will be again: %s", self._namespace, error)
         else:

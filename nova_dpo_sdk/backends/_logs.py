@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from nova_dpo_sdk._time import ticks
-from nova_dpo_sdk.errors import ClusterError, JobTimeoutError, NovaError, ServiceError, ThrottledError
+from nova_dpo_sdk.errors import ClusterError, JobTimeoutError, ServiceError, ThrottledError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -140,7 +140,7 @@ def follow_lines(
             lines = tail.news()
         except (ThrottledError, ServiceError, ClusterError) as error:
             failures += 1
-            if failures > MOST_FAILURES or not _may_pass(error):
+            if failures > MOST_FAILURES or not error.may_pass:
                 raise
             _log.warning("the log could not be read, and is read again in %g s: %s", interval, error)
             continue
@@ -154,10 +154,6 @@ def follow_lines(
         "job.logs(follow=True, since=<the last line's at>).",
         ref=ref,
     )
-
-
-def _may_pass(error: NovaError) -> bool:
-    return not isinstance(error, ClusterError) or error.status in (0, 429) or error.status >= 500
 
 
 def _merged(source: LogSource, starts: Mapping[str, datetime | None]) -> Iterator[tuple[LogEvent, LogLine]]:

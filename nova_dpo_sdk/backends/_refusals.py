@@ -39,7 +39,8 @@ def unanswered(ask: Ask, endpoint: str, failure: NoAnswerError) -> ClusterError:
         f" The object has {size:,} bytes: it may be too large." if failure.connected and size > LARGEST_STORED else ""
     )
     verb, target = (ask.verb, ask.target) if failure.connected else ("connect", endpoint)
-    return ClusterError(f"{ask.verb} {ask.target} failed: {failure}{hint}", verb=verb, target=target)
+    said = f"{ask.verb} {ask.target} failed: {failure}{hint}"
+    return ClusterError(said, verb=verb, target=target, may_pass=failure.may_help)
 
 
 def refusal(ask: Ask, answer: Answer, now: datetime) -> ClusterError:

@@ -177,7 +177,9 @@ class Watcher:
         except NoAnswerError as failure:
             # What came before the break is known, and the next stream begins after it.
             if not heard and not self._over.is_set():
-                raise ClusterError(f"watch {ask.target} broke: {failure}", verb="watch", target=ask.target) from failure
+                raise ClusterError(
+                    f"watch {ask.target} broke: {failure}", verb="watch", target=ask.target, may_pass=True
+                ) from failure
         finally:
             with self._lock:
                 self._stream = None
@@ -200,7 +202,9 @@ class Watcher:
             version = "" if kind == "ERROR" else str(thing["metadata"]["resourceVersion"])
             made = None if kind in ("ERROR", "BOOKMARK") else self._make(thing)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ClusterError(f"watch {ask.target}: a line is no event.", verb="watch", target=ask.target) from error
+            raise ClusterError(
+                f"watch {ask.target}: a line is no event.", verb="watch", target=ask.target, may_pass=True
+            ) from error
         if kind == "ERROR":
             raise ClusterError(
                 f"watch {ask.target} failed: {thing.get('message') or 'no reason given'}",

@@ -273,6 +273,7 @@ class HyperPodBackend:
                 f"EKS cluster {name} (of HyperPod cluster {self.cluster}) is {eks.status}; wait until it is ACTIVE.",
                 verb="connect",
                 target=name,
+                may_pass=eks.status not in ("DELETING", "FAILED"),
             )
         token = partial(self.aws.eks_token, name)
         patience = min(ANSWER_WITHIN, self.aws.answer_within)

@@ -7,12 +7,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING, cast
 
 from nova_dpo_sdk.errors import (
-    AccessDeniedError,
     AWSError,
     ClusterError,
     JobTimeoutError,
     NovaError,
-    ThrottledError,
 )
 from nova_dpo_sdk.jobs import watch
 
@@ -66,7 +64,8 @@ class Waiter:
 
         Raises:
             JobTimeoutError: The time is up; names the stages that are not over.
-            ClusterError: The cluster has not answered for a quarter of an hour; that says nothing about the jobs.
+            ClusterError: The cluster refused the look, or has not answered for a quarter of an hour; that says nothing
+                about the jobs.
             AWSError: The same of AWS.
         """
         while waiting := self._waiting():
@@ -135,7 +134,7 @@ class Waiter:
     def _bear(self, error: ClusterError | AWSError) -> None:
         """A platform that does not answer says nothing about its jobs; it is borne with for a while."""
         clock = self._place.clock
-        if not _is_passing(error) or clock.monotonic() - self._answered > OUTAGE:
+        if not error.may_pass or clock.monotonic() - self._answered > OUTAGE:
             names = ", ".join(each.name for each in self._waiting())
             error.also(
                 f"That says nothing about the jobs of {names}, which run on: run the script again to go on waiting."
@@ -156,12 +155,6 @@ class Waiter:
             ref=first.ref,
             snapshot=first.last,
         )
-
-
-def _is_passing(error: ClusterError | AWSError) -> bool:
-    if isinstance(error, AccessDeniedError):
-        return False  # without credentials no answer came either, and none will
-    return isinstance(error, ThrottledError) or error.status in (0, 410, 429) or error.status >= 500
 
 
 def _seen(stage: Stage) -> str:

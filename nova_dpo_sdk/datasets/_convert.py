@@ -291,12 +291,12 @@ class _Work:
         if self.written:
             return
         if not self.read:
-            raise DatasetError(f"{source.name} is empty: it has no records.")
+            raise DatasetError(f"{source.opening} is empty: it has no records.")
         counts = ", ".join(f"{code} {count}" for code, count in self.dropped.most_common())
         first = self.details[0] if self.details else None
         example = f" The first, {source.unit} {first.record}: {first.message}" if first else ""
         raise DatasetError(
-            f"None of the {self.read} records of {source.name} can be kept, read as {self.layout.name}"
+            f"None of the records of {source.name} ({self.read:,}) can be kept, read as {self.layout.name}"
             f" ({self.layout.shape}): {counts}.{example} Nothing was written."
         )
 
@@ -361,7 +361,7 @@ def _detected(source: Source) -> tuple[Layout, Source]:
         count *= 8
         rows, source = source.peek(count)
     if not rows:
-        raise DatasetError(f"{source.name} is empty: it has no records.")
+        raise DatasetError(f"{source.opening} is empty: it has no records.")
     if not records:
         raise DatasetError(_unreadable(source, rows))
     layout = detect(records[:PEEK])
@@ -380,7 +380,7 @@ def _unknown(source: Source, record: Record) -> str:
     keys = ", ".join(str(key)[:60] for key in list(record)[:20]) or "none"
     known = "\n".join(f"  {layout.name}: {layout.shape}" for layout in LAYOUTS)
     return (
-        f"{source.name} has no known layout; its first record has the keys: {keys}. Rename the keys to those of"
+        f"{source.opening} has no known layout; its first record has the keys: {keys}. Rename the keys to those of"
         f" a known layout, or pass layout=. Known layouts:\n{known}"
     )
 
@@ -394,9 +394,12 @@ def _unreadable(source: Source, rows: list[tuple[int, Row]]) -> str:
         what = f"{DROPS[drop.code]} ({drop.what})"
     except RecursionError:
         what = DROPS["nested-too-deep"]
+    remedy = "Write one JSON object per line, or one JSON array of objects."
+    if source.path is None:
+        remedy = "Pass an iterable of mappings, one for each record."
     return (
-        f"None of the first {len(rows)} {source.unit}s of {source.name} can be read as a record."
-        f" The first, {source.unit} {number}: {what} Write one JSON object per line, or one JSON array of objects."
+        f"None of the first {source.unit}s of {source.name} ({len(rows):,}) can be read as a record."
+        f" The first, {source.unit} {number}: {what} {remedy}"
     )
 
 

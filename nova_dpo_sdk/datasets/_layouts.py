@@ -112,7 +112,7 @@ def _messages(value: Any, alone: str = "user") -> list[Message]:
         return [_message(item) for item in value]
     if is_record(value):
         return [_message(value)]
-    raise Drop("not-text", f"the messages are a {type(value).__name__}")
+    raise Drop("not-text", f"the messages are of type {type(value).__name__}")
 
 
 def _side(record: Record, key: str) -> list[Message]:

@@ -75,6 +75,11 @@ class Source:
     path: Path | None
     blocks: Callable[[], Iterator[Block]]
 
+    @property
+    def opening(self) -> str:
+        """Its name where a sentence begins with it."""
+        return self.name if self.path else self.name[:1].upper() + self.name[1:]
+
     def peek(self, count: int) -> tuple[list[tuple[int, Row]], Source]:
         """The first rows that are not blank, with their numbers, and a source that still begins with them."""
         stream = self.blocks()
@@ -120,8 +125,11 @@ def open_source(source: SourceLike) -> Source:
             " several splits, pass one split, such as source['train']."
         )
     if not isinstance(source, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
-        raise DatasetError(f"The source is a {type(source).__name__}. Pass a path or an iterable of mappings.")
-    rows = _frame_rows(source) if _is_frame(source) else (lambda: iter(source))
+        raise DatasetError(
+            f"The source is a {type(source).__name__}. Pass a path or an iterable of mappings; of an Arrow table, pass "
+            "table.to_pylist()."
+        )
+    rows = _frame_rows(source) if _is_frame(source) else (lambda: iter(_as_rows(source)))
     return Source(f"the {type(source).__name__}", "record", None, lambda: _batches(rows()))
 
 
@@ -364,20 +372,38 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
             for batch in file.iter_batches(batch_size=ROWS):
                 yield from batch.to_pylist()
     except (OSError, ValueError) as error:  # what pyarrow's own errors derive from
-        raise DatasetError(f"{path} cannot be read as Parquet: {error}.") from error
+        raise DatasetError(f"{path} cannot be read as Parquet: {str(error).rstrip('.')}. Fetch it again.") from error
 
 
 def _is_frame(source: object) -> bool:
     return hasattr(source, "columns") and hasattr(source, "itertuples")
 
 
+def _as_rows(source: Any) -> Iterable[Any]:
+    """A data set of Hugging Face's that is set to hand out tables hands out rows as well."""
+    handed = getattr(source, "format", None)
+    tables = is_record(handed) and handed.get("type") in ("arrow", "pandas", "polars")
+    return cast("Iterable[Any]", source.with_format(None) if tables else source)
+
+
 def _frame_rows(frame: Any) -> Callable[[], Iterator[Any]]:
+    index = getattr(getattr(frame, "index", None), "names", ())
+    named = [name for name in index if name is not None and name not in frame.columns]
+    if named:
+        frame = frame.reset_index(level=named)  # an index that has a name was a column
     names = [str(name) for name in frame.columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DatasetError(f"The DataFrame has several columns called {', '.join(twice)}. Keep one of each.")
     return lambda: (dict(zip(names, row, strict=True)) for row in frame.itertuples(index=False, name=None))
 
 
+_MISSING = frozenset({"NAType", "NaTType"})
+"""What pandas puts where nothing is."""
+
+
 def plain(value: Any) -> Any:
-    """A value out of a table as JSON holds it: arrays as lists, mappings as dicts, no number but finite ones."""
+    """A value out of a table as JSON holds it: arrays as lists, mappings as dicts, null for what is missing."""
     if isinstance(value, str | bool | int | None):
         return value
     if isinstance(value, float):
@@ -388,7 +414,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in cast("Iterable[Any]", value)]
     if hasattr(value, "tolist"):
         return plain(value.tolist())
-    return value
+    return None if type(value).__name__ in _MISSING else value
 
 
 # --- one row ----------------------------------------------------------------------------------------------------
