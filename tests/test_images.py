@@ -176,6 +176,20 @@ def test_everything_wrong_with_images_is_said_at_once(album: Path) -> None:
     assert "24 x 400" in told.findings[1].message
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_for_an_image_is_refused_and_not_waited_for(album: Path) -> None:
+    os.mkfifo(album / "img" / "pipe.png")
+    (found,) = refused(album, shows("img/pipe.png")).findings
+    assert "a directory, a pipe or a device, not a file" in found.message
+
+
+def test_a_local_path_that_was_not_brought_to_s3_says_how(album: Path) -> None:
+    data = PreferenceDataset.from_jsonl(write(album / "pairs.jsonl", shows("img/a.png")))
+    (problem,) = data.report().problems
+    assert problem.code == "s3-uri"
+    assert '"img/a.png" is a local path; with_images() brings such images to S3' in problem.message
+
+
 def test_a_link_that_leads_outside_is_refused(album: Path) -> None:
     (album / "in").mkdir()
     (album / "in" / "a.png").symlink_to(album / "img" / "a.png")
@@ -311,6 +325,7 @@ def test_images_are_dropped_unless_asked_for(album: Path) -> None:
     source = write(album / "source.jsonl", ranking("<image>Look.", ["img/a.png"]), ranking("Hi.", []))
     done = PreferenceDataset.convert(source, album / "pairs.jsonl")
     assert done.dropped == {"image-not-in-s3": 1}
+    assert "local paths, which convert(..., local_images=True) keeps" in done.details[0].message
 
 
 def test_chats_of_the_preferred_side_keep_their_images(album: Path) -> None:

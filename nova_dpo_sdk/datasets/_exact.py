@@ -322,6 +322,13 @@ _S3_URI = re.compile(r"s3://[^/\s]+/[^\s/].*\Z", re.DOTALL)
 _S3_PLAIN = re.compile(r"s3://[A-Za-z0-9_\-/.]+\Z")
 
 
+def _local_path(image: Any) -> str:
+    """The path of an image that is on a disk still, as text to show; empty of any other."""
+    source = image.get("source") if _is_object(image) else None
+    path = source.get("path") if _is_object(source) and "s3Location" not in source else None
+    return _shown(path) if isinstance(path, str) else ""
+
+
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -727,6 +734,10 @@ class Walk:
 
     def _file(self, kind: str, value: Any, path: str) -> None:
         required = ("format", "name", "source") if kind == "document" else ("format", "source")
+        local = _local_path(value) if kind == "image" else ""
+        if local:
+            self.say("s3-uri", f"{path}.source", f"{local} is a local path; with_images() brings such images to S3.")
+            return
         if not self.object(value, path, required):
             return
         self._format(kind, value, path)

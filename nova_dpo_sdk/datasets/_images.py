@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,7 +199,11 @@ def _as_declared(image: LocalImage, declared: object) -> _BadImageError | None:
 
 def _look(path: Path, output: str) -> LocalImage:
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            message = "It is a directory, a pipe or a device, not a file."
+            raise _BadImageError("image-missing", message, f"Correct the path ({path}).")
+        size = status.st_size
         if size > MOST_BYTES:
             message = f"It has {size:,} bytes; at most {MOST_BYTES:,} are read."
             raise _BadImageError("image-too-large", message, "Make the picture smaller.")

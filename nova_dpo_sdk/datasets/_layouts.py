@@ -124,8 +124,9 @@ def _head(record: Record, notes: Notes) -> list[Message]:
     for key, code in _ATTACHMENTS.items():
         if not record.get(key):
             continue
-        if key != "images" or not notes.local_images or not are_local(record[key]):
-            raise Drop(code, key)
+        local = key == "images" and are_local(record[key])
+        if not local or not notes.local_images:
+            raise Drop(code, f"{key}: local paths, which convert(..., local_images=True) keeps" if local else key)
         notes.images = record[key]
     head: list[Message] = []
     if (system := _optional(record, "system", notes)) is not None:

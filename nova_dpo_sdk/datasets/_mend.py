@@ -33,7 +33,7 @@ DROPS: Mapping[str, str] = {
     "contexts-differ": "The two sides differ before the last turn.",
     "tool-turn": "A turn calls a tool or answers such a call, which Nova 1 preference and chat data cannot hold.",
     "unknown-role": "A turn has a role that is none of user, assistant and system.",
-    "image-not-in-s3": "An image is given by URL or as bytes; Nova reads images from S3 only.",
+    "image-not-in-s3": "An image is given by URL, by path or as bytes; Nova reads images from S3 only.",
     "image-places": "There are `<image>` places in the texts, but not as many as images.",
     "media-not-supported": "A turn has audio, video or a document.",
     "lone-surrogate": "A text has half of a UTF-16 pair, which UTF-8 cannot write.",
