@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -181,6 +182,12 @@ def test_a_pipe_for_an_image_is_refused_and_not_waited_for(album: Path) -> None:
     os.mkfifo(album / "img" / "pipe.png")
     (found,) = refused(album, shows("img/pipe.png")).findings
     assert "a directory, a pipe or a device, not a file" in found.message
+
+
+def test_a_folder_of_images_that_is_not_there_is_said_once(album: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"base_dir is .*nowhere, which is no directory"):
+        placed(album, shows("img/a.png"), base_dir=album / "nowhere")
+    assert not (album / "out.jsonl").exists()
 
 
 def test_a_local_path_that_was_not_brought_to_s3_says_how(album: Path) -> None:

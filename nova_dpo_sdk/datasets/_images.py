@@ -86,6 +86,8 @@ def place_images(
         raise ConfigurationError(
             f"owner is {owner!r}; it is the number of the account that owns the bucket: 12 digits."
         )
+    if not Path(base_dir).is_dir():
+        raise ConfigurationError(f"base_dir is {base_dir}, which is no directory. The images' paths start there.")
     target = Path(to)
     refuse_same(None if data.sources else data.path, target)
     gallery = _Gallery(Path(base_dir), output.rstrip("/"), owner)
