@@ -15,7 +15,7 @@ PACKAGE = Path(nova_dpo_sdk.__file__).parent
 FLOORS = [
     {"_version"},
     {"errors"},
-    {"_time", "catalog"},
+    {"_time", "_words", "catalog"},
     {"recipes", "datasets", "aws"},
     {"backends"},
     {"backends.*"},

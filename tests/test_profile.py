@@ -63,7 +63,7 @@ def test_a_profile_counts_what_is_there(tmp_path: Path) -> None:
     assert profile.preferred_longer == 3
     assert (profile.margin.minimum, profile.margin.maximum) == (1, 9)
     assert (profile.prompt.minimum, profile.answer.maximum, profile.rejected.minimum) == (2, 11, 2)
-    assert "1 lines are no such record" in str(profile)
+    assert "1 line is no such record" in str(profile)
 
 
 def test_tokens_are_estimated_from_bytes_of_the_prompt_and_the_longer_answer(tmp_path: Path) -> None:
@@ -295,6 +295,31 @@ def test_the_picture_is_a_picture(tmp_path: Path) -> None:
         held.profile().plot(tmp_path / "gone" / "p.png")
     with pytest.raises(DatasetError, match="cannot be written"):
         held.profile().plot(tmp_path / "p.docx")
+
+
+def test_answers_of_the_same_length_are_neither_longer_nor_shorter_in_the_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    margin = drawing(pairs(tmp_path, *many(9, good="A.", poor="B.")).profile(), None).axes[2]
+    assert {each.get_text() for each in margin.texts} == {"0 %\nshorter", "100.0 %\nas long", "0 %\nlonger"}
+
+
+@pytest.mark.parametrize("good", ["A.", "A. " * 400])
+def test_no_mark_of_the_picture_is_written_twice_or_in_powers(tmp_path: Path, good: str) -> None:
+    pytest.importorskip("matplotlib")
+    figure = drawing(pairs(tmp_path, *many(9, good=good, poor="B.")).profile(), None)
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        marks = [each.get_text() for which in ("major", "minor") for each in axis.get_xticklabels(which=which)]
+        marks = [each for each in marks if each]
+        assert marks
+        assert len(set(marks)) == len(marks)
+        assert not [each for each in marks if "10^" in each]
+
+
+def test_one_record_is_not_told_in_the_plural(tmp_path: Path) -> None:
+    data = pairs(tmp_path, *many(1))
+    assert "1 preference record, 1 different prompt" in data.profile().headline()
+    assert "1 preference record, 0 errors" in str(data.report())
 
 
 @pytest.mark.parametrize("words", [1, 100_000])

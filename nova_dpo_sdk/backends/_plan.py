@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk._version import __version__
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.errors import DatasetError, Finding, Judged, Severity
 
 if TYPE_CHECKING:
@@ -323,7 +324,7 @@ def _images_elsewhere(role: str, data: Dataset, output: S3Uri) -> Iterable[Findi
             code="image-extension",
             severity=Severity.NOTE,
             where=role,
-            message=f"{len(odd):,} images are not what their names end in; the first: {odd[0].note}.",
+            message=f"{plural(len(odd), 'image')} by another format than their names end in; the first: {odd[0].note}.",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.backends import JobRef
 from nova_dpo_sdk.chain import Chain, ChainStore
@@ -11,7 +12,7 @@ from nova_dpo_sdk.chain._lineage import lineage as trace
 from nova_dpo_sdk.chain._records import StageStatus, legal_name
 from nova_dpo_sdk.chain._show import chain_lines, chains_lines, duration, gpu_hours, stage_took
 from nova_dpo_sdk.chain._timeline import draw_timeline
-from nova_dpo_sdk.cli._out import BAD, GOOD, complain, in_a_line, plural, say, say_json, wrapped
+from nova_dpo_sdk.cli._out import BAD, GOOD, complain, in_a_line, say, say_json, wrapped
 from nova_dpo_sdk.cli._place import aws, backend, connection
 from nova_dpo_sdk.client import NovaClient
 from nova_dpo_sdk.errors import AWSError, ClusterError, ConfigurationError

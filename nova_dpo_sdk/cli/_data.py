@@ -8,8 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends._show import size
-from nova_dpo_sdk.cli._out import BAD, GOOD, complain, finding_dict, finding_lines, plural, say, say_json, wrapped
+from nova_dpo_sdk.cli._out import BAD, GOOD, complain, finding_dict, finding_lines, say, say_json, wrapped
 from nova_dpo_sdk.cli._streams import STDIN, STDOUT, STREAM, readable, shown, temporary, writable, write_whole
 from nova_dpo_sdk.datasets import RULES, ChatDataset, PreferenceDataset, detect_layout
 from nova_dpo_sdk.datasets._rules import severities

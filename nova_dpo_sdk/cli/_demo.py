@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nova_dpo_sdk._time import SystemClock, ticks
 from nova_dpo_sdk._version import __version__
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends import JobStatus
 from nova_dpo_sdk.backends._show import size
 from nova_dpo_sdk.backends._training_submit import require_sdk
@@ -18,7 +19,7 @@ from nova_dpo_sdk.cli._cloud import ended_like_ctrl_c, keep
 from nova_dpo_sdk.cli._data import conversion_lines
 from nova_dpo_sdk.cli._faults import LATE, LIST, PACE, PATIENCE, Day, day_of, hurried, list_faults
 from nova_dpo_sdk.cli._faults import LOOK as BAD_LOOK
-from nova_dpo_sdk.cli._out import BAD, GOOD, counted, in_a_line, plural, write_file
+from nova_dpo_sdk.cli._out import BAD, GOOD, counted, in_a_line, write_file
 from nova_dpo_sdk.cli._screen import bar, screen
 from nova_dpo_sdk.client import NovaClient
 from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset, detect_layout

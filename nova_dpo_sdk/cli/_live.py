@@ -6,9 +6,10 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends import JobRef, JobStatus
 from nova_dpo_sdk.cli._colour import harmless, is_lively
-from nova_dpo_sdk.cli._out import in_shell_words, plural, say, wrapped
+from nova_dpo_sdk.cli._out import in_shell_words, say, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

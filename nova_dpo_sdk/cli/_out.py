@@ -10,6 +10,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.cli._colour import harmless, has_colours, painted
 from nova_dpo_sdk.errors import ConfigurationError, Finding, JobError, NovaError, Severity
 
@@ -61,7 +62,7 @@ def finding_lines(findings: Iterable[Finding]) -> list[str]:
     """Findings, the worst first: one line of what and where, then message and fix, wrapped."""
     lines: list[str] = []
     for each in sorted(findings, key=lambda finding: _ORDER[finding.severity]):
-        lines += [f"{each.severity} [{each.code}] {each.where}".rstrip()]
+        lines += wrapped(f"{each.severity} [{each.code}] {each.where}", "")
         lines += wrapped(" ".join(part for part in (each.message, each.accepted, in_shell_words(each.fix)) if part))
         lines += wrapped(f"Source: {each.source}." if each.source else "")
     return lines
@@ -146,11 +147,6 @@ def head_lines(rows: Iterable[str], indent: int) -> list[str]:
     for line in (line for row in rows for line in row.splitlines()):
         lines += [line] if "s3://" in line else wrapped(line, "", " " * indent)
     return lines
-
-
-def plural(count: int, noun: str) -> str:
-    """A number and what is counted."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def complain_of(error: NovaError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends._preflight import check_lines
 from nova_dpo_sdk.backends._show import plan_head, size, verdict
 from nova_dpo_sdk.cli._out import (
@@ -13,7 +14,6 @@ from nova_dpo_sdk.cli._out import (
     finding_dict,
     finding_lines,
     head_lines,
-    plural,
     say,
     say_json,
     width,

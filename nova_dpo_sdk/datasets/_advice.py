@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.catalog import Catalog, Combination, NovaModel, Technique, TuningKind
 from nova_dpo_sdk.datasets import _rules
 from nova_dpo_sdk.errors import ConfigurationError
@@ -170,12 +171,12 @@ def _rung(ladder: list[int], tokens: int) -> int:
 def _max_epochs(profile: Profile, offer: Combination) -> Recommendation:
     records = profile.records
     if records > _MIDDLE:
-        value, reason = 1, f"{records:,} records: beyond {_MIDDLE:,} once through is enough."
+        value, reason = 1, f"{plural(records, 'record')}: beyond {_MIDDLE:,} once through is enough."
     elif records >= _SMALL:
-        value, reason = 2, f"{records:,} records: between {_SMALL:,} and {_MIDDLE:,} twice through."
+        value, reason = 2, f"{plural(records, 'record')}: between {_SMALL:,} and {_MIDDLE:,} twice through."
     else:
         value = min(_MOST_EPOCHS, math.ceil(2 * _SMALL / records))
-        reason = f"{records:,} records: fewer than {_SMALL:,} take more epochs, at most {_MOST_EPOCHS}."
+        reason = f"{plural(records, 'record')}: fewer than {_SMALL:,} take more epochs, at most {_MOST_EPOCHS}."
     value = int(offer.limits["max_epochs"].bounds.nearest(value) or value)
     return Recommendation("max_epochs", value, reason, _titles(_GUIDE))
 

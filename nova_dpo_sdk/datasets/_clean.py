@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.datasets._lines import BLANK
 from nova_dpo_sdk.errors import DatasetError, Severity
 
@@ -43,7 +44,7 @@ class Cleaning(Generic[D]):
     report: Report
 
     def __str__(self) -> str:
-        return f"{self.read:,} records read, {self.written:,} written, {self.rejected:,} rejected"
+        return f"{plural(self.read, 'record')} read, {self.written:,} written, {self.rejected:,} rejected"
 
 
 class Sorter:

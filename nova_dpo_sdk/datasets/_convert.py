@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.datasets._files import open_private, publish, refuse_same
 from nova_dpo_sdk.datasets._lanes import FastLane
 from nova_dpo_sdk.datasets._layouts import BY_NAME, LAYOUTS, Layout, Record, detect
@@ -129,9 +130,9 @@ class Conversion(Generic[D]):
         )
 
     def __str__(self) -> str:
-        lines = [f"{self.read} records read as {self.layout}, {self.written} written"]
-        lines += [f"  dropped {count:>7}  {code}: {DROPS[code]}" for code, count in self.dropped.items()]
-        lines += [f"  mended  {count:>7}  {code}: {MENDS[code]}" for code, count in self.mended.items()]
+        lines = [f"{plural(self.read, 'record')} read as {self.layout}, {self.written:,} written"]
+        lines += [f"  dropped {count:>7,}  {code}: {DROPS[code]}" for code, count in self.dropped.items()]
+        lines += [f"  mended  {count:>7,}  {code}: {MENDS[code]}" for code, count in self.mended.items()]
         return "\n".join(lines)
 
 

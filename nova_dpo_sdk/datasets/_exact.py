@@ -324,8 +324,8 @@ _S3_PLAIN = re.compile(r"s3://[A-Za-z0-9_\-/.]+\Z")
 
 def _local_path(image: Any) -> str:
     """The path of an image that is on a disk still, as text to show; empty of any other."""
-    source = image.get("source") if _is_object(image) else None
-    path = source.get("path") if _is_object(source) and "s3Location" not in source else None
+    source: Any = image.get("source") if _is_object(image) else None
+    path: Any = source.get("path") if _is_object(source) and "s3Location" not in source else None
     return _shown(path) if isinstance(path, str) else ""
 
 

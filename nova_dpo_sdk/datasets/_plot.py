@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _INK, _PALE, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
 _BLUE, _GREEN, _RED, _GOLD = "#3b6ea5", "#3d8f6f", "#c25b4e", "#d9902f"
 _BARS = 48
+_DECADES = 300
+"""A range from where on the powers of ten are marks enough."""
 
 
 def draw(profile: Profile, path: str | os.PathLike[str], advice: Advice | None) -> None:
@@ -63,8 +66,8 @@ def _save(figure: Any, target: Path) -> None:
 
 def _title(profile: Profile) -> str:
     about = "" if profile.prompts_exact else "about "
-    name = Path(profile.name).name
-    return f"{name}: {profile.records:,} {profile.kind} records, {about}{profile.prompts:,} different prompts"
+    records = plural(profile.records, f"{profile.kind} record")
+    return f"{Path(profile.name).name}: {records}, {about}{plural(profile.prompts, 'different prompt')}"
 
 
 def _tokens(axis: Any, profile: Profile, advice: Advice | None) -> None:
@@ -76,7 +79,7 @@ def _tokens(axis: Any, profile: Profile, advice: Advice | None) -> None:
     _bars(axis, tokens, (0, top), _BLUE)
     counted = "prompt and the longer answer" if profile.kind == "preference" else "the whole conversation"
     _style(axis, "Length of a record", f"estimated tokens: {counted} (bytes of text / 4)")
-    axis.margins(y=0.3)  # room for what the lines say
+    axis.margins(y=0.5)  # room for what the lines say
     _mark(axis, tokens.median, f"median {tokens.median:,}", _INK, 0.96)
     _mark(axis, tokens.quantile(0.99), f"99 % ≤ {tokens.quantile(0.99):,}", _PALE, 0.84)
     if value is not None and value <= top:
@@ -95,11 +98,10 @@ def _lengths(axis: Any, profile: Profile) -> None:
     for name, each, colour in drawn:
         xs, ys = _cumulated(each)
         axis.plot(xs, ys, color=colour, linewidth=2.2, label=f"{name}, median {each.median:,}")
-    axis.set_xscale("log")
-    axis.set_xlim(left=max(1, min(max(each.quantile(0.005), 1) for _, each, _ in drawn)))
+    least = max(1, min(max(each.quantile(0.005), 1) for _, each, _ in drawn))
+    _logarithmic(axis, least, max(each.maximum for _, each, _ in drawn))
     axis.set_ylim(0, 102)
     axis.yaxis.set_major_formatter(_as_percent)
-    axis.xaxis.set_major_formatter(_as_number)
     _style(axis, "Share of records up to a length", "characters (logarithmic)", records=False)
     # Below the chart: wherever it stood inside, some data would run through it.
     axis.legend(
@@ -123,21 +125,28 @@ def _bottom_left(axis: Any, profile: Profile) -> None:
 def _margin(axis: Any, profile: Profile) -> None:
     margin = profile.margin
     reach = max(abs(margin.quantile(0.01)), abs(margin.quantile(0.99)), 1) * 1.1
+    equal = _at_zero(margin)
     _bars(axis, margin, (-reach, 0), _RED, bars=_BARS // 2)
-    _bars(axis, margin, (0, reach), _GREEN, bars=_BARS // 2)
+    width = _bars(axis, margin, (0, reach), _GREEN, bars=_BARS // 2)
+    if equal:
+        # Part of the first bar to the right, which begins with pairs that are neither longer nor shorter.
+        axis.bar([width / 2], [equal], width=width * 0.92, color=_PALE, linewidth=0, zorder=3)
     axis.set_xlim(-reach, reach)
     axis.axvline(0, color=_INK, linewidth=1)
-    shorter = margin.count - profile.preferred_longer - _at_zero(margin)
-    for x, count, side, colour in (
-        (0.03, shorter, "shorter", _RED),
-        (0.97, profile.preferred_longer, "longer", _GREEN),
+    shorter = margin.count - profile.preferred_longer - equal
+    for x, side, count, what, colour in (
+        (0.03, "left", shorter, "shorter", _RED),
+        (0.5, "center", equal, "as long", _PALE),
+        (0.97, "right", profile.preferred_longer, "longer", _GREEN),
     ):
-        axis.text(
-            x, 0.95, f"{_percent(count / margin.count)}\n{side}", transform=axis.transAxes, va="top", fontsize=11,
-            ha="left" if x < 0.5 else "right", color=colour, fontweight="bold", linespacing=1.3,
-        )  # fmt: skip
+        if count or what != "as long":
+            axis.text(
+                x, 0.95, f"{_percent(count / margin.count)}\n{what}", transform=axis.transAxes, va="top", fontsize=11,
+                ha=side, color=colour, fontweight="bold", linespacing=1.3, zorder=4,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
+            )  # fmt: skip
     _style(axis, "Is the preferred answer simply the longer one?", "characters, preferred minus rejected")
-    axis.margins(y=0.3)
+    axis.margins(y=0.5)
 
 
 def _at_zero(margin: Distribution) -> int:
@@ -185,7 +194,8 @@ def _as_number(value: float, _: int | None) -> str:
 # --- parts of a chart ---------------------------------------------------------------------------------------------
 
 
-def _bars(axis: Any, each: Distribution, span: tuple[float, float], colour: str, *, bars: int = _BARS) -> None:
+def _bars(axis: Any, each: Distribution, span: tuple[float, float], colour: str, *, bars: int = _BARS) -> float:
+    """Draw the part of a distribution that lies within a span, and say how wide a bar is."""
     low, high = span
     bars = min(bars, max(8, round(3 * each.count**0.5)))  # few records make few bars
     if high - low < bars:
@@ -198,6 +208,18 @@ def _bars(axis: Any, each: Distribution, span: tuple[float, float], colour: str,
         [low + (n + 0.5) * width for n in range(bars)], heights, width=width * 0.92, color=colour, linewidth=0, zorder=2
     )
     axis.set_xlim(low, high)
+    return width
+
+
+def _logarithmic(axis: Any, low: float, high: float) -> None:
+    """A logarithmic axis that names 1, 2 and 5 where the powers of ten alone would be too few."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    axis.set_xlim(low / 1.05, high * 1.1)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > _DECADES else (1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter(_as_number)
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _spread(heights: list[float], first: float, after: float, count: int) -> None:
@@ -250,4 +272,5 @@ def _style(axis: Any, title: str, label: str, *, records: bool = True) -> None:
         axis.yaxis.set_major_formatter(_as_number)
         axis.yaxis.get_major_locator().set_params(integer=True)
         axis.xaxis.set_major_formatter(_as_number)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.margins(y=0.12)

@@ -7,6 +7,7 @@ from collections.abc import Mapping  # noqa: TC003 - dataclass fields
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.catalog import NovaModel, TuningKind
 from nova_dpo_sdk.datasets._advice import Advice, advise
 from nova_dpo_sdk.datasets._census import Census
@@ -188,7 +189,7 @@ class Profile:
         if self.system_records not in (0, self.records):
             found.append(f"{self.system_records:,} of {self.records:,} records have a system prompt")
         if self.image_records:
-            found.append(f"{self.image_records:,} records have images")
+            found.append(f"{self.image_records:,} of {self.records:,} records have images")
         if self.overlap is not None:
             found.append(f"validation {self.overlap}")
         return found
@@ -196,8 +197,10 @@ class Profile:
     def headline(self) -> str:
         """The file, its kind and its numbers of records and prompts."""
         about = "" if self.prompts_exact else "about "
-        lost = f"; {self.unreadable:,} lines are no such record (run check())" if self.unreadable else ""
-        return f"{self.name}: {self.records:,} {self.kind} records, {about}{self.prompts:,} different prompts{lost}"
+        is_lost = f"{plural(self.unreadable, 'line')} {'is' if self.unreadable == 1 else 'are'} no such record"
+        lost = f"; {is_lost} (run check())" if self.unreadable else ""
+        records = plural(self.records, f"{self.kind} record")
+        return f"{self.name}: {records}, {about}{plural(self.prompts, 'different prompt')}{lost}"
 
     def table(self) -> list[str]:
         """The distributions as lines of text."""

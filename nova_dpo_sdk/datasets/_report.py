@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.datasets import _facts
 from nova_dpo_sdk.datasets._rules import LIMITS, RULES, severities
 from nova_dpo_sdk.errors import Finding, Severity
@@ -233,8 +234,9 @@ class Report:
     def _headline(self) -> str:
         verdict = "ok" if self.ok else f"{self.bad:,} bad"
         return (
-            f"{self.path}: {verdict}; {self.records:,} {self.kind} records, {self.errors:,} errors, "
-            f"{self.warnings:,} warnings, {self.size:,} bytes" + (f", sha256 {self.sha256[:12]}" if self.sha256 else "")
+            f"{self.path}: {verdict}; {plural(self.records, f'{self.kind} record')}, {plural(self.errors, 'error')}, "
+            f"{plural(self.warnings, 'warning')}, {self.size:,} bytes"
+            + (f", sha256 {self.sha256[:12]}" if self.sha256 else "")
         )
 
     def _table(self) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.datasets._files import refuse_same, replacing_all
 from nova_dpo_sdk.datasets._records import lines, look
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError
@@ -44,7 +45,7 @@ class Split(Generic[D]):
     def __str__(self) -> str:
         share = self.validation_records / self.read
         return (
-            f"{self.read:,} records: {self.train_records:,} to train, {self.validation_records:,} to validate "
+            f"{plural(self.read, 'record')}: {self.train_records:,} to train, {self.validation_records:,} to validate "
             f"({share:.1%}; asked for {self.fraction:.1%} of the prompts)"
         )
 
