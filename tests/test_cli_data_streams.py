@@ -192,6 +192,17 @@ def test_upload_prints_where_the_data_are_and_sends_them_once(shell, cloud, pipe
     assert shell("data", "upload", PAIRS, *where, "--json").json["uri"] == uri
     told = piped(lines(*GOOD), "data", "upload", "-", *where, "--name", "pairs.jsonl")
     assert told.out.strip().endswith("/pairs.jsonl")
+    told = piped(lines(*GOOD), "data", "upload", "-", *where)
+    assert (told.code, told.out.strip().rpartition("/")[2]) == (0, "data.jsonl")
+
+
+def test_upload_of_a_prefix_prints_the_prefix(shell, cloud, write_jsonl):
+    where = ["--output", f"s3://{cloud.bucket}/runs", *shell.local(cloud)]
+    for path in (PAIRS, write_jsonl("more.jsonl", GOOD)):
+        assert shell("data", "upload", path, *where).code == 0
+    prefix = f"s3://{cloud.bucket}/runs/datasets/"
+    told = shell("data", "upload", prefix, *where)
+    assert (told.code, told.out.strip()) == (0, prefix)
 
 
 def test_bad_data_are_not_uploaded(shell, cloud, write_jsonl):
@@ -201,7 +212,8 @@ def test_bad_data_are_not_uploaded(shell, cloud, write_jsonl):
     assert (told.code, told.out) == (1, "")
     assert "[reserved-word]" in told.err
     assert shell("data", "upload", path, *where, "--rule", "reserved-word=warning").code == 0
-    assert shell("data", "upload", path, "--output", "s3://no-such-bucket-here/x", *shell.local(cloud)).code == 1
+    told = shell("data", "upload", path, "--output", "s3://no-such-bucket-here/x", *shell.local(cloud))
+    assert (told.code, "or create the bucket" in " ".join(told.err.split())) == (1, True)
     assert shell("data", "upload", path, "--output", "not-s3", *shell.local(cloud)).code == 1
 
 

@@ -347,3 +347,10 @@ def test_building_a_data_set_reads_nothing(tmp_path: Path) -> None:
 )
 def test_a_name_is_legal_for_s3(given: str, name: str) -> None:
     assert PreferenceDataset.from_jsonl(given).name == name
+
+
+@pytest.mark.parametrize("text", [b'{"a', b'{"a": "\x01"}', b'{"a": 1,', b"{'a': 1}"])
+def test_where_a_line_stops_being_json_is_said_once(tmp_path, text):
+    (problem,) = PreferenceDataset.from_jsonl(write(tmp_path / "p.jsonl", text + b"\n")).report().problems
+    assert " at character " in problem.message
+    assert "at at" not in problem.message

@@ -72,7 +72,7 @@ def test_an_object_is_checked_where_it_is(aws: AWS, tmp_path: Path) -> None:
     assert report.problems == here.problems
     assert str(report).startswith(f"{ROOT}/all.jsonl: 1 bad")
     assert data.name == "all.jsonl"
-    with pytest.raises(DatasetError, match=r"s3://acme-attic/pairs/all.jsonl: 1 of 301 records are bad"):
+    with pytest.raises(DatasetError, match=r"s3://acme-attic/pairs/all.jsonl: 1 of 301 records is bad"):
         data.check()
 
 

@@ -68,7 +68,7 @@ def test_bad_data_leave_nothing_in_s3(tmp_path: Path, nova: Any, cloud: Any) -> 
     for name, size in (("small", 10), ("large", 60_000)):
         lines = good(300 if size > 10 else 50, size)
         data = PreferenceDataset.from_jsonl(write(tmp_path / f"{name}.jsonl", *lines, b"broken\n"))
-        with pytest.raises(DatasetError, match="records are bad") as told:
+        with pytest.raises(DatasetError, match=r"records is bad \(1 error\)") as told:
             nova.upload(data)
         assert told.value.findings[0].code == "bad-json"
         assert not any(key.endswith(".jsonl") for key in below(cloud))

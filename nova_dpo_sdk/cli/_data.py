@@ -47,7 +47,7 @@ def _opened(arguments: argparse.Namespace, name: str) -> Generator[Data]:
     if name.startswith("s3://"):
         yield _in_s3(arguments, name, rules)
         return
-    with readable(name, getattr(arguments, "name", "")) as path, _told_as(path, name):
+    with readable(name, getattr(arguments, "name", None) or "") as path, _told_as(path, name):
         yield _of_kind(arguments.kind or _kind_of(path, name), path, rules)
 
 
@@ -357,9 +357,10 @@ def upload(arguments: argparse.Namespace) -> int:
         with progress_bar(total) as told:
             staged = stage(store, data, output, told)
     report = staged.report()
+    where = arguments.file if data.sources else staged.where  # what is in S3 stays where it is
     if arguments.json:
-        say_json({"uri": staged.where, "sha256": report.sha256, "size": report.size, "records": report.records})
+        say_json({"uri": where, "sha256": report.sha256, "size": report.size, "records": report.records})
         return GOOD
     complain(*finding_lines(report.findings()), *_summary(report))
-    say(staged.where)
+    say(where)
     return GOOD

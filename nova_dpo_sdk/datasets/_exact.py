@@ -173,7 +173,8 @@ def _not_json(text: str, error: json.JSONDecodeError) -> tuple[str, str]:
         return f"Something follows the record {place}: {_excerpt(text, error.pos)}.", ""
     if bare.startswith(("//", "#", "/*")):
         return f"The line is a comment: {_excerpt(bare, 0)}.", "Remove the line; JSON has no comments."
-    return f"The line is not JSON: {error.msg} {place}: {_excerpt(text, error.pos)}.", ""
+    what = error.msg.removesuffix(" at").removesuffix(" starting")
+    return f"The line is not JSON: {what} {place}: {_excerpt(text, error.pos)}.", ""
 
 
 def _excerpt(text: str, position: int, width: int = 24) -> str:
