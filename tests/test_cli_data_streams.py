@@ -123,6 +123,23 @@ def test_a_report_that_cannot_be_written_is_an_error(shell):
     assert "cannot be written: No such file or directory" in told.err
 
 
+def test_a_report_never_takes_the_place_of_what_it_is_about(shell, write_jsonl):
+    path = write_jsonl("p.jsonl", [*GOOD, RESERVED])
+    before = path.read_bytes()
+    (shell.folder / "link.jsonl").hardlink_to(path)
+    for out in (path, "link.jsonl"):
+        told = shell("data", "check", path, "--out", out)
+        assert (told.code, "is the source itself" in " ".join(told.err.split())) == (1, True)
+    told = shell("data", "check", path, "--write-clean", "good.jsonl", "--out", "good.jsonl")
+    assert (told.code, "named twice" in told.err) == (1, True)
+    assert path.read_bytes() == before
+
+
+def test_a_name_that_is_too_long_is_refused(shell):
+    told = shell("data", "check", PAIRS, "--out", "a" * 300)
+    assert (told.code, "File name too long. Pass another name" in " ".join(told.err.split())) == (1, True)
+
+
 def test_rules_are_turned_down_from_the_shell(shell, write_jsonl):
     path = write_jsonl("p.jsonl", [*GOOD, RESERVED])
     assert shell("data", "check", path).code == 1

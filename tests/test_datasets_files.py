@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from dataset_records import changed, drop, image, line, pair, put, write
 from nova_dpo_sdk.datasets import ChatDataset, PreferenceDataset
 from nova_dpo_sdk.datasets._clean import Sorter
 from nova_dpo_sdk.datasets._scan import Keys
+from nova_dpo_sdk.datasets._workers import scan_in_parts
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError, Severity
 
 if TYPE_CHECKING:
@@ -164,6 +166,15 @@ def test_a_small_file_is_read_by_one_process_whatever_is_asked(file: Path) -> No
     assert data.report(workers=4) == data.report()
 
 
+def test_a_file_that_another_takes_the_place_of_is_not_reported_in_part(file: Path) -> None:
+    data = PreferenceDataset.from_jsonl(write(file, *[pair()] * 8000))
+    with data.open() as stream:
+        write(file.with_name("other.jsonl"), pair()).replace(file)
+        for gentle in (False, True):
+            with pytest.raises(DatasetError, match="changed while it was read"):
+                scan_in_parts(stream, replace(data._order(10, None), gentle=gentle), 2)
+
+
 @pytest.mark.parametrize("workers", [0, -1, True, "2", 1.5])
 def test_a_number_of_processes_that_is_none_is_refused(file: Path, workers: Any) -> None:
     with pytest.raises(ConfigurationError, match="workers is"):
@@ -246,7 +257,7 @@ def test_a_clean_data_set_keeps_its_kind_and_rules(tmp_path: Path, file: Path) -
     data = ChatDataset.from_jsonl(write(file, record), nova2=True, rules={"unknown-key": "off"})
     done = data.write_clean(tmp_path / "clean.jsonl")
     assert done.dataset == ChatDataset.from_jsonl(tmp_path / "clean.jsonl", nova2=True, rules={"unknown-key": "off"})
-    assert str(done) == "1 records read, 1 written, 0 rejected"
+    assert str(done) == "1 record read, 1 written, 0 rejected"
 
 
 # ---------------------------------------------------------------------------------------------------- renderings

@@ -270,3 +270,10 @@ def test_a_prefix_of_many_files_is_planned_as_an_error_that_says_what_to_do(clou
     (error,) = plan.errors
     assert error.code == "data-in-many-files"
     assert "Join the files" in error.fix
+
+
+def test_a_prefix_of_many_objects_is_short_to_read(aws: AWS) -> None:
+    for n in range(3):
+        aws.client("s3").put_object(Bucket=BUCKET, Key=f"short/{n}.jsonl", Body=line(pair()))
+    shown = repr(PreferenceDataset.from_s3(f"s3://{BUCKET}/short/", aws=aws, rules={"few-records": "off"}))
+    assert shown == f"PreferenceDataset('s3://{BUCKET}/short/0.jsonl and 2 more', rules={{'few-records': 'off'}})"

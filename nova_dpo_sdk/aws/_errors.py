@@ -171,8 +171,10 @@ def _from_answer(error: Any, operation: str, target: str) -> AWSError:
     status = int(meta.get("HTTPStatusCode", 0) or 0)
     cls, what = _verdict(code, status, skew)
     text = _shown(str(answer.get("Error", {}).get("Message") or ""), error)
+    if operation.startswith("Head"):
+        text = ""  # a HEAD has no body: the text is no more than the status's name
     if operation == "HeadBucket" and code == "404":
-        code, text = "NoSuchBucket", ""  # a HEAD has no body to say so in
+        code = "NoSuchBucket"
     hint = _KMS if cls is AccessDeniedError and "kms:" in text else _HINTS.get(code, "")
     sentence = f"{operation} on {target} failed: " + " ".join(part for part in (what, text, hint) if part)
     request_id = str(meta.get("RequestId", "") or "")

@@ -13,6 +13,7 @@ from nova_dpo_sdk.backends._show import size
 from nova_dpo_sdk.cli._out import BAD, GOOD, complain, finding_dict, finding_lines, say, say_json, wrapped
 from nova_dpo_sdk.cli._streams import STDIN, STDOUT, STREAM, readable, shown, temporary, writable, write_whole
 from nova_dpo_sdk.datasets import RULES, ChatDataset, PreferenceDataset, detect_layout
+from nova_dpo_sdk.datasets._files import refuse_same
 from nova_dpo_sdk.datasets._rules import severities
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError, Severity
 
@@ -121,6 +122,7 @@ def check(arguments: argparse.Namespace) -> int:
         )
     if arguments.profile and arguments.format == "sarif" and not arguments.json:
         arguments.usage("--profile does not go with --format sarif, which has no place for it")
+    _refuse_overwriting(arguments)
     details = _LISTED if arguments.all else 1000
     with _opened(arguments, arguments.file) as data:
         cleaning = _cleaned(arguments, data) if arguments.write_clean else None
@@ -132,6 +134,15 @@ def check(arguments: argparse.Namespace) -> int:
     if cleaning is not None:
         complain(*_cleaning_lines(cleaning, arguments))
     return _code(arguments, report, whole)
+
+
+def _refuse_overwriting(arguments: argparse.Namespace) -> None:
+    """Let no report or copy take the place of what it is made of, or of another one."""
+    named = (arguments.out, arguments.write_clean, arguments.rejected)
+    targets = [Path(name) for name in named if name and name != STREAM]
+    for source in (arguments.file, arguments.recipe):
+        if source and source != STREAM and not source.startswith("s3://"):
+            refuse_same(Path(source), *targets)
 
 
 def _recipe(arguments: argparse.Namespace) -> dict[str, Any]:

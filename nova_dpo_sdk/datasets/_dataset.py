@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.datasets._split import Split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Records in a file; base of `PreferenceDataset` and `ChatDataset`. Building one reads nothing.
 
@@ -65,6 +65,10 @@ class Dataset:
         """The file's name, made legal for S3: letters, digits, `_`, `.` and `-`, ending in `.jsonl`."""
         stem = re.sub(r"\.(jsonl|ndjson|json|gz|zst)\Z", "", re.sub(r"\.(gz|zst)\Z", "", self.path.name))
         return (re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.") or "data") + ".jsonl"
+
+    def __repr__(self) -> str:
+        rules = f", rules={dict(self.rules)!r}" if self.rules else ""
+        return f"{type(self).__name__}({self.where!r}{rules})"  # a prefix in S3 may have thousands of objects
 
     @property
     def where(self) -> str:
@@ -296,7 +300,7 @@ class Dataset:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PreferenceDataset(Dataset):
     """Preference pairs for DPO: conversations whose last turn has a preferred and a non-preferred candidate."""
 
@@ -358,7 +362,7 @@ class PreferenceDataset(Dataset):
         return Explainer(preference=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ChatDataset(Dataset):
     """Conversations for SFT.
 

@@ -45,7 +45,8 @@ def replacing_all(targets: Sequence[Path]) -> Generator[list[BinaryIO]]:
         except OSError as error:
             named = ", ".join(map(str, targets))
             raise DatasetError(
-                f"{named} cannot be written: {error.strerror or error}. Nothing was left there."
+                f"{named} cannot be written: {error.strerror or error}. Nothing was left there; free space, or pass "
+                "another name."
             ) from error
         for target, piece in zip(targets, pieces, strict=True):
             with _told(target):
@@ -72,7 +73,10 @@ def _told(target: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise DatasetError(f"{target} cannot be written: {error.strerror or error}.") from error
+        raise DatasetError(
+            f"{target} cannot be written: {error.strerror or error}. "
+            "Pass another name, in a folder that can be written to."
+        ) from error
 
 
 def _close(file: BinaryIO) -> None:
@@ -92,11 +96,16 @@ def refuse_same(source: Path | None, *targets: Path) -> None:
         DatasetError: Two of the paths are the same file, or a target is something else than a file.
     """
     for target in targets:
-        if target.is_dir():
-            raise DatasetError(f"{target} is a directory; name a file in it.")
-        if target.exists() and not target.is_file():
-            raise DatasetError(f"{target} is a device, a pipe or a socket, which is never replaced; name a file.")
-        if source is not None and target.exists() and source.exists() and target.samefile(source):
-            raise DatasetError(f"{target} is the source itself. Pass another name.")
+        with _told(target):
+            _refuse_target(source, target)
     if len({Path(os.path.abspath(target)) for target in targets}) < len(targets):  # noqa: PTH100 - need not exist
         raise DatasetError(f"{targets[0]} is named twice. Pass two names.")
+
+
+def _refuse_target(source: Path | None, target: Path) -> None:
+    if target.is_dir():
+        raise DatasetError(f"{target} is a directory; name a file in it.")
+    if target.exists() and not target.is_file():
+        raise DatasetError(f"{target} is a device, a pipe or a socket, which is never replaced; name a file.")
+    if source is not None and target.exists() and source.exists() and target.samefile(source):
+        raise DatasetError(f"{target} is the source itself. Pass another name.")

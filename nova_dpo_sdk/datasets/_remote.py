@@ -73,7 +73,9 @@ def find_sources(uri: str, store: ByteStore) -> tuple[ByteSource, ...]:
     if len(found) != 1 or found[0].name != uri:
         found = [each for each in found if each.name.lower().endswith(SUFFIXES)]
     if not found:
-        raise DatasetError(f"{uri} is no object, and there is no {' or '.join(SUFFIXES[:2])} file below it.")
+        raise DatasetError(
+            f"{uri} is no object, and there is no {' or '.join(SUFFIXES[:2])} file below it. Check the address."
+        )
     if not any(each.size for each in found):
         raise DatasetError(f"{uri} is empty; a data set has at least one record.")
     return tuple(each for each in found if each.size)

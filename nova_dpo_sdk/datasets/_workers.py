@@ -10,7 +10,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 from nova_dpo_sdk.datasets._lines import Reader, open_file
 from nova_dpo_sdk.datasets._rules import LIMITS
@@ -37,6 +37,8 @@ _PROGRAM = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is for the parent, which ends this process
     "from nova_dpo_sdk.datasets import _workers; _workers.main()"
 )
+_State: TypeAlias = "tuple[int, int, int, int]"
+"""Size, time of the last change, and which file it is."""
 _GENTLE = 10
 """Nice value of processes that work beside something more urgent."""
 
@@ -78,7 +80,7 @@ def scan_in_parts(stream: BinaryIO, order: Order, workers: int, measured: Measur
     own = not order.gentle and not order.profiled and (measured is not None or not order.hashed)
     starts = _starts(stream, workers, ahead=_AHEAD if own else 0)
     with ExitStack() as stack:
-        tasks = [_Task(order, start, end) for start, end in zip(starts, [*starts[1:], before[0]], strict=True)]
+        tasks = [_Task(order, before, start, end) for start, end in zip(starts, [*starts[1:], before[0]], strict=True)]
         running = [stack.enter_context(_Worker(task)) for task in tasks[own:]]
         measured = measured or _Measured.of(stream, hashed=order.hashed)
         ledger = Ledger(order, seen=Seen(FEW_RECENT))  # it holds the keys of another part as well
@@ -87,13 +89,14 @@ def scan_in_parts(stream: BinaryIO, order: Order, workers: int, measured: Measur
         for worker in running:
             ledger.merge(worker.part(), worker.task.start)
     if _state(stream) != before or measured.size != before[0]:
-        raise DatasetError(f"{order.path} changed while it was read; write it to its end first, then look again.")
+        raise _changed(order)
     return ledger.report(measured)
 
 
 @dataclass(frozen=True)
 class _Task:
     order: Order
+    state: _State
     start: int
     end: int
 
@@ -106,6 +109,8 @@ class _Task:
     def show(self, ledger: Ledger) -> None:
         """Show the range to a ledger."""
         with open_file(self.order.path) as file:
+            if _state(file) != self.state:
+                raise _changed(self.order)  # another file has the name by now
             file.seek(self.start)
             stream = cast("BinaryIO", _Range(file, self.end - self.start))
             reader = Reader(stream, longest=LIMITS["line-bytes"].value, block=self.order.block, hashed=False)
@@ -214,9 +219,13 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _state(stream: BinaryIO) -> tuple[int, int, int]:
+def _state(stream: BinaryIO) -> _State:
     status = os.fstat(stream.fileno())
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
+
+
+def _changed(order: Order) -> DatasetError:
+    return DatasetError(f"{order.path} changed while it was read; write it to its end first, then look again.")
 
 
 def _starts(stream: BinaryIO, parts: int, *, ahead: int) -> list[int]:
