@@ -5,7 +5,8 @@ from convert_support import chat, chats, pair, preferences
 from test_convert_layouts import BAD, CHATS, GOOD, PAIRS, USER
 
 from nova_dpo_sdk.datasets._convert import convert_chats, convert_preferences
-from nova_dpo_sdk.datasets._lanes import _AT_BEGINNINGS, _IN_TEXTS, LANES, FastLane, _find, _harmful
+from nova_dpo_sdk.datasets._lane_doubts import _AT_BEGINNINGS, _IN_TEXTS, find, harmful
+from nova_dpo_sdk.datasets._lanes import LANES, FastLane
 from nova_dpo_sdk.datasets._layouts import BY_NAME
 from nova_dpo_sdk.datasets._rules import RESERVED_WORDS
 from nova_dpo_sdk.datasets._sources import Block
@@ -216,7 +217,7 @@ def test_a_pair_with_a_broken_side_is_no_chat_either(tmp_path):
 @pytest.mark.parametrize("word", RESERVED_WORDS)
 def test_every_reserved_word_is_spotted(word):
     text = b'[{"text":"a"}]' + b"\n" * 50 + word.encode()
-    assert _harmful(text, _find(text)) == [len(text) - len(word)]
+    assert harmful(text, find(text)) == [len(text) - len(word)]
 
 
 def test_utf8_is_told_across_pieces():

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from nova_dpo_sdk.datasets import _search
-from nova_dpo_sdk.datasets._lanes import _AT_BEGINNINGS, _IN_TEXTS
+from nova_dpo_sdk.datasets._lane_doubts import _AT_BEGINNINGS, _IN_TEXTS
 from nova_dpo_sdk.datasets._rules import RESERVED_WORDS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +31,20 @@ def finder(words: Sequence[bytes], *, padded: bool = False) -> Callable[[bytes],
     # Only this kind of match is searched for with vector instructions.
     find = library.BytesAhoCorasick([*words, *more], matchkind=library.MatchKind.LeftmostFirst).find_matches_as_indexes
     return lambda text: [start for word, start, _ in find(text) if word < known]
+
+
+def spotter(words: Sequence[bytes]) -> Callable[[bytes], list[tuple[int, int, int]]]:
+    """A function that says which of a few words stand where in a text: the number of each, its start and its end.
+
+    Args:
+        words: None of them is the beginning of another, and none has one of the first control characters thrice.
+    """
+    library = _library()
+    if library is None:
+        find = re.compile(b"|".join(b"(%b)" % re.escape(word) for word in words)).finditer
+        return lambda text: [((match.lastindex or 0) - 1, *match.span()) for match in find(text)]
+    searcher = library.BytesAhoCorasick([*words, *_NOBODYS], matchkind=library.MatchKind.LeftmostFirst)
+    return cast("Callable[[bytes], list[tuple[int, int, int]]]", searcher.find_matches_as_indexes)
 
 
 def _library() -> Any:

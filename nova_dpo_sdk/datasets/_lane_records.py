@@ -1,0 +1,192 @@
+"""Plain records taken apart one by one, in the layouts where that is the fastest way."""
+
+from __future__ import annotations
+
+from itertools import chain
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from msgspec import Raw
+
+from nova_dpo_sdk.datasets import _lane_shapes as shapes
+from nova_dpo_sdk.datasets._lane_said import SYSTEM_USER, USER, Roles, Said, Text
+from nova_dpo_sdk.datasets._mend import ROLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Taken: TypeAlias = "tuple[Roles, Sequence[Text]]"
+"""A record taken apart: the roles before the answer, and all texts."""
+
+_EMPTY = Raw(b'""')
+_ASSISTANT = frozenset(name for name, role in ROLES.items() if role == "assistant")
+
+_role = attrgetter("role")
+_content = attrgetter("content")
+
+
+def fields(roles: Roles, *names: str) -> Callable[[list[Any]], Said]:
+    """Records that have each text in a field of its own."""
+    columns = list(map(attrgetter, names))
+    return lambda records: Said.in_columns(roles, [list(map(column, records)) for column in columns])
+
+
+def each(read: Callable[[Any], Taken | None], answers: int = 2) -> Callable[[list[Any]], Said]:
+    """Records that are read one by one; None for one that is not plain after all."""
+    return lambda records: _said(list(map(read, records)), answers)
+
+
+def _said(taken: list[Taken | None], answers: int = 2) -> Said:
+    there = list(filter(None, taken))
+    fits = [True] * len(taken) if len(there) == len(taken) else [each is not None for each in taken]
+    return Said(fits, list(map(_roles, there)), list(chain.from_iterable(map(_texts, there))), answers)
+
+
+_roles: Callable[[Taken], Roles] = itemgetter(0)
+_texts: Callable[[Taken], Sequence[Text]] = itemgetter(1)
+
+
+def asked(before: str, good: str, bad: str) -> Callable[[list[Any]], Said]:
+    """Records with a conversation and two answers, each found under the name given."""
+    said = attrgetter(before, good, bad)
+
+    def read(records: list[Any]) -> Said:
+        return _said(
+            [(tuple(map(_role, asked)), [*map(_content, asked), one, two]) for asked, one, two in map(said, records)]
+        )
+
+    return read
+
+
+def answered(before: str, good: str, bad: str) -> Callable[[list[Any]], Said]:
+    """The same where each answer is a list of one message."""
+    said = attrgetter(before, good, bad)
+
+    def read(records: list[Any]) -> Said:
+        return _said(
+            [
+                (tuple(map(_role, asked)), [*map(_content, asked), one.content, two.content])
+                for asked, (one,), (two,) in map(said, records)
+            ]
+        )
+
+    return read
+
+
+def _turns(said: Sequence[shapes.Message | shapes.Said], *answers: Text) -> Taken:
+    return tuple(map(_role, said)), [*map(_content, said), *answers]
+
+
+def _talk(said: Sequence[shapes.Message | shapes.Said]) -> Taken | None:
+    """A conversation, if it is the assistant who ends it."""
+    if not said:
+        return None
+    *roles, last = map(_role, said)
+    return (tuple(roles), [*map(_content, said)]) if last in _ASSISTANT else None
+
+
+def _two_talks(chosen: list[shapes.Message], rejected: list[shapes.Message]) -> Taken | None:
+    """Two whole conversations that differ in the last answer only."""
+    if not chosen or not rejected or chosen[:-1] != rejected[:-1]:
+        return None
+    taken = _talk(chosen)
+    return (taken[0], [*taken[1], rejected[-1].content]) if taken and rejected[-1].role in _ASSISTANT else None
+
+
+def orca(record: shapes.Orca) -> Taken | None:
+    asked = record.question if record.input is shapes.ABSENT else record.input
+    return None if record.is_tie() else (SYSTEM_USER, (record.system, asked, record.chosen, record.rejected))
+
+
+def sides(record: shapes.Sides) -> Taken | None:
+    if record.is_tie():
+        return None
+    taken = _two_talks(record.chosen, record.rejected)
+    if taken is None or record.prompt is shapes.ABSENT:
+        return taken
+    if not taken[0]:
+        return USER, [record.prompt, *taken[1]]
+    return taken if _begins(record.chosen, record.prompt) else None
+
+
+def _begins(said: list[shapes.Message], prompt: Raw) -> bool:
+    """Whether the messages repeat the prompt."""
+    first = said[0] if said[0].role != "system" else said[1]
+    return first.role == "user" and first.content == prompt
+
+
+def scored_lists(record: shapes.ScoredLists) -> Taken | None:
+    if record.is_tie():
+        return None
+    return _turns(record.prompt, record.chosen[0].content, record.rejected[0].content)
+
+
+def two_lists(record: shapes.TwoLists) -> Taken | None:
+    return _two_talks(record.chosen, record.rejected)
+
+
+def rejected_text(record: shapes.RejectedText) -> Taken | None:
+    taken = _talk(record.messages)
+    return (taken[0], [*taken[1], record.rejected_response]) if taken else None
+
+
+def rejected_message(record: shapes.RejectedMessage) -> Taken | None:
+    taken = _talk(record.messages)
+    return (taken[0], [*taken[1], record.rejected_message.content]) if taken else None
+
+
+def rejected_messages(record: shapes.RejectedMessages) -> Taken | None:
+    said, rejected = record.messages, record.rejected_messages
+    if len(rejected) != 1:
+        return _two_talks(said, rejected)
+    taken = _talk(said) if rejected[0].role in _ASSISTANT else None
+    return (taken[0], [*taken[1], rejected[0].content]) if taken else None
+
+
+def helpsteer2(record: shapes.HelpSteer2) -> Taken | None:
+    strength = record.preference_strength
+    if strength == 0 or b"extra_id_1" in bytes(record.prompt):
+        return None
+    sides = (record.response_1, record.response_2)
+    return USER, (record.prompt, *(sides if strength < 0 else sides[::-1]))
+
+
+def helpsteer3(record: shapes.HelpSteer3) -> Taken | None:
+    strength = record.overall_preference
+    if strength == 0:
+        return None
+    sides = (record.response1, record.response2)
+    return _turns(record.context, *(sides if strength < 0 else sides[::-1]))
+
+
+def _instruction(record: shapes.Alpaca | shapes.AlpacaRanked, *answers: Text) -> Taken | None:
+    asked: Text = record.instruction
+    if record.input is not shapes.ABSENT and record.input != _EMPTY:
+        extra = bytes(record.input)
+        head = bytes(asked)
+        if asked == _EMPTY or head[:1] != b'"' or extra[:1] != b'"':
+            return None  # there is nothing to join, or one of them is no text
+        asked = b"%b\\n%b" % (head[:-1], extra[1:])
+    if record.system is shapes.ABSENT:
+        return USER, (asked, *answers)
+    return SYSTEM_USER, (record.system, asked, *answers)
+
+
+def alpaca(record: shapes.Alpaca) -> Taken | None:
+    return _instruction(record, record.output)
+
+
+def alpaca_ranked(record: shapes.AlpacaRanked) -> Taken | None:
+    return _instruction(record, record.chosen, record.rejected)
+
+
+def messages(record: shapes.Messages) -> Taken | None:
+    return _talk(record.messages)
+
+
+def conversations(record: shapes.Conversations) -> Taken | None:
+    return _talk(record.conversations)
+
+
+def completions(record: shapes.Completions) -> Taken | None:
+    return _talk([*record.prompt, *record.completion])

@@ -1,0 +1,92 @@
+"""What plain records say: their texts one after the other, as a fast lane of conversion hands them on."""
+
+from __future__ import annotations
+
+from itertools import accumulate, chain, compress
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from msgspec import Raw  # noqa: TC002 - read when the alias is read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Text: TypeAlias = "Raw | bytes"
+"""A JSON string as it stands in the source, quotes and escapes included."""
+
+Roles: TypeAlias = "tuple[str, ...]"
+"""Who speaks before the answer, in the source's own words."""
+
+USER: Roles = ("user",)
+SYSTEM_USER: Roles = ("system", "user")
+
+
+class Said(NamedTuple):
+    """What the plain ones of some records say.
+
+    Attributes:
+        fits: Of all records, whether each is plain.
+        orders: The roles before the answer, of each record that is.
+        texts: The texts of these records, one after the other; a pair has two answers at the end.
+        answers: How many answers a record has.
+    """
+
+    fits: list[bool]
+    orders: list[Roles]
+    texts: list[Text]
+    answers: int = 2
+
+    @classmethod
+    def in_columns(cls, roles: Roles, columns: Sequence[Sequence[Text]]) -> Said:
+        """Records that are all plain and have one order, of which the first, second ... texts are known."""
+        count = len(columns[0])
+        return cls([True] * count, [roles] * count, interleaved(columns), len(columns) - len(roles))
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all records have the same order."""
+        return self.orders.count(self.orders[0]) == len(self.orders) if self.orders else True
+
+    def from_end(self, place: int) -> list[Text]:
+        """The last text of each record, or the one that stands so many places from its end."""
+        if self.orders and self.is_even:
+            size = len(self.orders[0]) + self.answers
+            return self.texts[size - place :: size]
+        return [self.texts[end - place] for end in self._ends()]
+
+    def only(self, keep: Sequence[bool]) -> Said:
+        """Some of the records that are plain; the others are not plain any more."""
+        texts = list(chain.from_iterable(compress(self._each(), keep)))
+        return Said(spread(self.fits, keep), list(compress(self.orders, keep)), texts, self.answers)
+
+    def without_last(self) -> Said:
+        """The same records without the last answer of each."""
+        texts = list(chain.from_iterable(each[:-1] for each in self._each()))
+        return self._replace(texts=texts, answers=self.answers - 1)
+
+    def one_by_one(self) -> Iterator[Said]:
+        """Each record that is plain by itself."""
+        for roles, texts in zip(self.orders, self._each(), strict=True):
+            yield Said([True], [roles], texts, self.answers)
+
+    def _each(self) -> Iterator[list[Text]]:
+        start = 0
+        for end in self._ends():
+            yield self.texts[start:end]
+            start = end
+
+    def _ends(self) -> Iterator[int]:
+        return accumulate(len(roles) + self.answers for roles in self.orders)
+
+
+def interleaved(columns: Sequence[Sequence[Text]]) -> list[Text]:
+    """The first of each column, then the second of each, and so on."""
+    texts: list[Text] = [b""] * (len(columns) * len(columns[0]))
+    for place, column in enumerate(columns):
+        texts[place :: len(columns)] = column
+    return texts
+
+
+def spread(fits: Sequence[bool], more: Sequence[bool]) -> list[bool]:
+    """What is known of those that fit, told of all; the others do not fit."""
+    rest = iter(more)
+    return [fit and next(rest) for fit in fits]
