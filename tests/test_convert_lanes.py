@@ -99,7 +99,7 @@ def test_a_reserved_word_cannot_hide_behind_an_escape(tmp_path, text):
     assert result.dropped == {"reserved-word": 1}
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\\n\\t", "\\u3000", "\\u0020", "\\u2003\\u00a0", "\u2028 "])
+@pytest.mark.parametrize("blank", ["", " ", "\\n\\t", " \\n", " \\u2003 ", "\\u3000", "\\u0020", "\\u2003\\u00a0", "\u2028 "])
 def test_a_blank_answer_is_seen_however_it_is_written(tmp_path, blank):
     source = tmp_path / "source.jsonl"
     line = '{{"prompt":"Q","chosen":"{}","rejected":"B"}}\n'
@@ -128,6 +128,86 @@ def test_a_transcript_is_cut_only_where_a_line_really_ends(slashes, on_lane):
     before = b"\\n\\nHuman: x" + b"\\" * slashes + b"\\n\\nAssistant: "
     record = b'{"chosen":"%bA","rejected":"%bB"}' % (before, before)
     assert bool(made("hh-rlhf", "preference", json.dumps(PAIRS["hh-rlhf"]).encode(), record)[-1].text) == on_lane
+
+
+TURN = "\n\nHuman: a\n\nAssistant: "
+
+
+def talk(turns, chosen="b", rejected="c", other=None):
+    before = "x".join([TURN] * turns)
+    return {"chosen": before + chosen, "rejected": (other or before) + rejected}
+
+
+ODD_TALKS = [
+    talk(2, other=TURN),
+    talk(1, other="\n\nHuman: a\n\nAssistant:"),
+    talk(1, other=TURN.replace("a", "e")),
+    {"chosen": "Human: a\n\nAssistant: b", "rejected": "Human: a\n\nAssistant: c"},
+    {"chosen": TURN + "b" + TURN[:11], "rejected": TURN + "c"},
+    {"chosen": "\n\nHuman: a" + TURN + "b", "rejected": "\n\nHuman: a" + TURN + "c"},
+    {"chosen": TURN + "b\n\nAssistant: d", "rejected": TURN + "b\n\nAssistant: e"},
+    {"chosen": [TURN, TURN], "rejected": [TURN, TURN]},
+    {"chosen": {TURN: TURN}, "rejected": 5},
+    {"chosen": "", "rejected": ""},
+]
+
+
+@pytest.mark.parametrize("turns", [(1, 1), (2, 2), (1, 2, 3, 20, 1)])
+@pytest.mark.parametrize("kind", ["preference", "chat"])
+def test_transcripts_are_cut_together_as_each_is_by_itself(turns, kind):
+    records = list(map(talk, turns))
+    [piece] = made("hh-rlhf", kind, *records)
+    assert piece.rows == len(records)
+    assert piece.text == b"".join(made("hh-rlhf", kind, record)[0].text for record in records)
+
+
+@pytest.mark.parametrize("odd", ODD_TALKS)
+@pytest.mark.parametrize("kind", ["preference", "chat"])
+def test_an_odd_transcript_leaves_those_beside_it_on_the_lane(odd, kind):
+    first, middle, last = made("hh-rlhf", kind, talk(1), talk(2), odd, odd, talk(3), talk(1))
+    assert [(piece.first, piece.rows) for piece in (first, middle, last)] == [(0, 2), (2, 2), (4, 2)]
+    assert middle.text == b""
+    assert first.text + last.text == made("hh-rlhf", kind, talk(1), talk(2), talk(3), talk(1))[0].text
+
+
+@pytest.mark.parametrize("odd", ODD_TALKS)
+def test_odd_transcripts_alone_are_all_for_the_exact_way(odd):
+    lane = FastLane("hh-rlhf", "preference")
+    good, bad = (json.dumps(record).encode() for record in (talk(1), odd))
+    assert lane.convert(Block(1, [good]))[0].text
+    assert lane.convert(Block(2, [bad, bad])) == [(0, 2, b"")]
+
+
+def test_transcripts_are_told_apart_in_an_array_over_lines(tmp_path):
+    records = [talk(1), *ODD_TALKS, talk(2)]
+    _, written = preferences(tmp_path, *records, layout="hh-rlhf")  # files with an indent among them
+    assert [written[0], written[-1]] == [pair("a", "b", "c"), pair(["a", "x", "a"], "b", "c")]
+
+
+def test_a_question_that_is_not_there_is_not_written(tmp_path):
+    good = {"system": "S", "question": "Q", "chosen": "A", "rejected": "B"}
+    records = [good, {key: value for key, value in good.items() if key != "question"}]
+    for convert in (preferences, chats):
+        result, written = convert(tmp_path, *records, layout="orca-pairs")
+        assert (result.dropped, len(written)) == ({"no-prompt": 1}, 1)
+
+
+@pytest.mark.parametrize("layout", ["chosen-rejected", "hh-rlhf", "prompt-chosen-rejected", "ultrafeedback"])
+def test_what_is_odd_in_a_block_is_told_by_its_row(layout):
+    good = TWO_TEXTS if layout == "chosen-rejected" else PLAIN[layout]
+    [whole] = made(layout, "preference", good, good)
+    line = whole.text[: len(whole.text) // 2]
+    reserved = json.loads(json.dumps(good).replace('A"', 'A User: [EOS]"'))
+    rows = [good, {}, reserved, good, good, reserved, {}, {}, reserved, good]
+    pieces = made(layout, "preference", *rows, {})
+    assert [(piece.first, piece.rows, piece.text) for piece in pieces] == [
+        (0, 1, line),
+        (1, 2, b""),
+        (3, 2, line * 2),
+        (5, 4, b""),
+        (9, 1, line),
+        (10, 1, b""),
+    ]
 
 
 def test_an_escaped_word_after_an_escaped_backslash_is_seen():

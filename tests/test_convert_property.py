@@ -111,17 +111,24 @@ def test_whatever_is_written_validates_and_both_ways_agree_for_pairs(layout):
     run()
 
 
-exchanges = st.lists(st.tuples(texts, texts), min_size=1, max_size=3)
+exchanges = st.lists(st.tuples(texts, texts), max_size=3)
+
+
+def transcript(said, asked, good, bad, other):
+    before = "".join(f"\n\nHuman: {one}\n\nAssistant: {answer}" for one, answer in said)
+    before += f"\n\nHuman: {asked}\n\nAssistant: "
+    return {"chosen": before + good, "rejected": (other or before) + bad}
+
+
+others = st.sampled_from(["", "", "", "\n\nHuman: ", "\n\nHuman: a\n\nAssistant: "])
+transcripts = st.builds(transcript, exchanges, texts, texts, texts, others)
 
 
 @settings(max_examples=40 * TIMES, deadline=None)
-@given(exchanges, texts, texts, texts, st.booleans())
-def test_both_ways_agree_on_transcripts_of_several_turns(said, asked, good, bad, clean):
-    before = "".join(f"\n\nHuman: {one}\n\nAssistant: {other}" for one, other in said)
-    before += f"\n\nHuman: {asked}\n\nAssistant: "
-    record = {"chosen": before + good, "rejected": before + bad}
+@given(st.lists(transcripts, min_size=1, max_size=4), st.booleans())
+def test_both_ways_agree_on_transcripts_of_several_turns(records, clean):
     with folder() as name:
-        preferences(Path(name), PAIRS["hh-rlhf"], record, layout="hh-rlhf", clean_reserved=clean)
+        preferences(Path(name), PAIRS["hh-rlhf"], *records, layout="hh-rlhf", clean_reserved=clean)
         report = PreferenceDataset.from_jsonl(Path(name) / "made.jsonl").report()
         assert report.errors == 0, report
 

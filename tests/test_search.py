@@ -25,3 +25,15 @@ def test_both_ways_to_search_find_the_same(words, padded):
     for _ in range(300):
         text = b"".join(rng.choices(bits, k=40))
         assert fast(text) == slow(text)
+
+
+def test_both_ways_to_spot_words_find_the_same():
+    pytest.importorskip("ahocorasick_rs")
+    words = [b'"\n"\\n\\nHuman: ', b"\\n\\nHuman: ", b"\\n\\nAssistant: "]
+    fast, slow = _search.spotter(words), _search._spots_by_expression(words)
+    rng = random.Random(5)  # noqa: S311 - a test
+    bits = [*words, *(word[: len(word) // 2] for word in words), b'"', b"\n", b" ", b"x"]
+    for _ in range(300):
+        text = b"".join(rng.choices(bits, k=40))
+        assert fast(text) == slow(text)
+        assert all(text[start:end] == words[word] for word, start, end in fast(text))

@@ -36,8 +36,10 @@ def two_texts(records: list[shapes.TwoTexts]) -> Said:
     ends = partings(chosen, rejected)
     cuts = list(map(bytes.rfind, chosen, repeat(b" "), repeat(0), ends))
     words = [one[cut : end + 1] for one, cut, end in zip(chosen, cuts, ends, strict=True)]
-    if _OTHER_SPACE(b"".join(words)):
-        cuts = [_at_line_end(word, cut) if _OTHER_SPACE(word) else cut for word, cut in zip(words, cuts, strict=True)]
+    escaped = list(compress(count(), map(contains, words, repeat(_BACKSLASH))))
+    for at in escaped if b"".join(words).isascii() else range(len(words)):
+        if _OTHER_SPACE(words[at]):
+            cuts[at] = _at_line_end(words[at], cuts[at])
     said = Said.in_columns(
         USER,
         [
@@ -46,7 +48,7 @@ def two_texts(records: list[shapes.TwoTexts]) -> Said:
             [other[cut:-1] for other, cut in zip(rejected, cuts, strict=True)],
         ],
     )
-    odd = set(_unsure(words, chosen, rejected, ends))
+    odd = set(_unsure(escaped, words, chosen, rejected, ends))
     if min(cuts, default=0) < 0 or bytes(map(_FIRST, chosen)).strip(b'"'):
         odd.update(at for at, (cut, one) in enumerate(zip(cuts, chosen, strict=True)) if cut < 0 or one[0] != _QUOTE)
     return said.only([at not in odd for at in range(len(records))]) if odd else said
@@ -59,22 +61,32 @@ def _at_line_end(word: bytes, cut: int) -> int:
     return cut + at if is_sure else -1
 
 
-def _unsure(words: list[bytes], chosen: list[bytes], rejected: list[bytes], ends: list[int]) -> Iterator[int]:
-    """Which texts are the same, or may be up to a later place than where their bytes part."""
+def _unsure(
+    escaped: list[int], words: list[bytes], chosen: list[bytes], rejected: list[bytes], ends: list[int]
+) -> Iterator[int]:
+    """Which texts are the same, or may be up to a later place than where their bytes part.
+
+    Args:
+        escaped: Which of the words have a backslash in them.
+        words: Where the texts part: the last word that they share, and one byte more of the first text.
+        chosen: The first texts.
+        rejected: The other ones.
+        ends: Where each two part.
+    """
     others = bytes(map(getitem, rejected, ends))
     if _QUOTE in others:
         yield from (at for at, byte in enumerate(others) if byte == _QUOTE and chosen[at] == rejected[at])
-    escaped = set(compress(count(), map(contains, words, repeat(_BACKSLASH))))
     if _BACKSLASH in others:
-        escaped.update(at for at, byte in enumerate(others) if byte == _BACKSLASH)
-    for at in escaped:
-        if _are_forms(words[at], others[at]) and may_go_on(chosen[at], rejected[at], ends[at]):
-            yield at
-
-
-def _are_forms(word: bytes, other: int) -> bool:
-    """Whether a character may be written in two ways where texts part: at the last byte of the word, and the other."""
-    return _BACKSLASH in word[-2:] or other == _BACKSLASH or word[-1:].lower() == b"%c" % (other | _LOWER)
+        escaped = [*escaped, *(at for at, byte in enumerate(others) if byte == _BACKSLASH)]
+    # May a character be written in two ways at the last byte of the word, or at the other byte?
+    alike = [
+        at
+        for at in escaped
+        if (other := others[at]) == _BACKSLASH
+        or _BACKSLASH in (end := words[at][-2:])
+        or end[-1] | _LOWER == other | _LOWER
+    ]
+    yield from (at for at in alike if may_go_on(chosen[at], rejected[at], ends[at]))
 
 
 _LOWER = 0x20
@@ -87,12 +99,22 @@ def partings(ones: Sequence[bytes], others: Sequence[bytes]) -> list[int]:
     Of the greater text, as bytes are ordered, those beginnings that end before this place are less than the other
     text, and all longer ones are not: a search by bisection finds it without a step in Python.
     """
-    found, beginnings = list[int](), _beginnings()
-    for each, its_other in zip(ones, others, strict=True):
-        low, one, other = (0, each, its_other) if len(each) < _FAR else _narrowed(each, its_other)
-        less, more = (one, other) if one < other else (other, one)
-        found.append(low + bisect_left(beginnings, less, 1, len(one), key=more.__getitem__) - 1)
-    return found
+    size = _beginnings()
+    try:  # the same as below without a call for each, which would show
+        return [
+            bisect_left(size, other, 1, len(one), key=one.__getitem__) - 1
+            if other < one
+            else bisect_left(size, one, 1, len(other), key=other.__getitem__) - 1
+            for one, other in zip(ones, others, strict=True)
+        ]
+    except IndexError:  # a text is too long for that
+        return list(map(_parting, ones, others))
+
+
+def _parting(one: bytes, other: bytes) -> int:
+    low, one, other = _narrowed(one, other)
+    less, more = (one, other) if one < other else (other, one)
+    return low + bisect_left(_beginnings(), less, 1, len(more), key=more.__getitem__) - 1
 
 
 _FAR = 1 << 11

@@ -95,7 +95,9 @@ def _two_talks(chosen: list[shapes.Message], rejected: list[shapes.Message]) -> 
 
 def orca(record: shapes.Orca) -> Taken | None:
     asked = record.question if record.input is shapes.ABSENT else record.input
-    return None if record.is_tie() else (SYSTEM_USER, (record.system, asked, record.chosen, record.rejected))
+    if asked is shapes.ABSENT or record.is_tie():
+        return None
+    return SYSTEM_USER, (record.system, asked, record.chosen, record.rejected)
 
 
 def sides(record: shapes.Sides) -> Taken | None:

@@ -15,6 +15,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from nova_dpo_sdk.datasets import _lane_doubts as doubts
 from nova_dpo_sdk.datasets import _lane_records as read

@@ -41,8 +41,7 @@ def spotter(words: Sequence[bytes]) -> Callable[[bytes], list[tuple[int, int, in
     """
     library = _library()
     if library is None:
-        find = re.compile(b"|".join(b"(%b)" % re.escape(word) for word in words)).finditer
-        return lambda text: [((match.lastindex or 0) - 1, *match.span()) for match in find(text)]
+        return _spots_by_expression(words)
     searcher = library.BytesAhoCorasick([*words, *_NOBODYS], matchkind=library.MatchKind.LeftmostFirst)
     return cast("Callable[[bytes], list[tuple[int, int, int]]]", searcher.find_matches_as_indexes)
 
@@ -57,3 +56,8 @@ def _library() -> Any:
 def _by_expression(words: Sequence[bytes]) -> Callable[[bytes], list[int]]:
     find = re.compile(b"|".join(map(re.escape, words))).finditer
     return lambda text: [match.start() for match in find(text)]
+
+
+def _spots_by_expression(words: Sequence[bytes]) -> Callable[[bytes], list[tuple[int, int, int]]]:
+    find = re.compile(b"|".join(b"(%b)" % re.escape(word) for word in words)).finditer
+    return lambda text: [((match.lastindex or 0) - 1, *match.span()) for match in find(text)]
