@@ -99,7 +99,9 @@ def test_a_reserved_word_cannot_hide_behind_an_escape(tmp_path, text):
     assert result.dropped == {"reserved-word": 1}
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\\n\\t", " \\n", " \\u2003 ", "\\u3000", "\\u0020", "\\u2003\\u00a0", "\u2028 "])
+@pytest.mark.parametrize(
+    "blank", ["", " ", "\\n\\t", " \\n", " \\u2003 ", "\\u3000", "\\u0020", "\\u2003\\u00a0", "\u2028 "]
+)
 def test_a_blank_answer_is_seen_however_it_is_written(tmp_path, blank):
     source = tmp_path / "source.jsonl"
     line = '{{"prompt":"Q","chosen":"{}","rejected":"B"}}\n'
