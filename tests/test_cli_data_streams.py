@@ -246,3 +246,25 @@ def test_data_in_s3_are_checked_where_they_are(shell, cloud):
     told = shell("data", "check", f"s3://{cloud.bucket}/nothing", *where)
     assert told.code == 1
     assert "is no object" in told.err
+
+
+def test_a_split_goes_to_files(shell):
+    told = shell("data", "split", PAIRS, "-", "v.jsonl")
+    assert (told.code, "TRAIN and VALIDATION are files" in told.err) == (2, True)
+    assert not (shell.folder / "-").exists()
+
+
+def test_remedies_are_commands_in_a_shell(shell, write_jsonl):
+    path = write_jsonl("p.jsonl", [*GOOD, "broken"])
+    assert "run nova-dpo data check)" in " ".join(shell("data", "profile", path).out.split())
+    told = shell("data", "split", path, "t.jsonl", "v.jsonl")
+    assert (told.code, "Run nova-dpo data check to see" in " ".join(told.err.split())) == (1, True)
+    told = shell("data", "split", write_jsonl("one.jsonl", GOOD[:1]), "t.jsonl", "v.jsonl")
+    assert "at --fraction 0.05; nothing was written. Prompts are few: pass another --fraction." in " ".join(
+        told.err.split()
+    )
+
+
+def test_a_missing_turn_is_counted_in_words(shell, write_jsonl):
+    record = {"messages": GOOD[0]["messages"][:1]}
+    assert "There is 1 message. Add the missing turn." in shell("data", "check", write_jsonl("p.jsonl", [record])).out

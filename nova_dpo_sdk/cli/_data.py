@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends._show import size
-from nova_dpo_sdk.cli._out import BAD, GOOD, complain, finding_dict, finding_lines, say, say_json, wrapped
+from nova_dpo_sdk.cli._out import (
+    BAD,
+    GOOD,
+    complain,
+    finding_dict,
+    finding_lines,
+    in_shell_words,
+    say,
+    say_json,
+    wrapped,
+)
 from nova_dpo_sdk.cli._streams import STDIN, STDOUT, STREAM, readable, shown, temporary, writable, write_whole
 from nova_dpo_sdk.datasets import RULES, ChatDataset, PreferenceDataset, detect_layout
 from nova_dpo_sdk.datasets._files import refuse_same
@@ -264,7 +274,7 @@ def profile(arguments: argparse.Namespace) -> int:
 
 def profile_lines(found: Profile) -> list[str]:
     """A profile in lines that fit the terminal."""
-    lines = [*wrapped(found.headline(), ""), "", *found.table(), ""]
+    lines = [*wrapped(in_shell_words(found.headline()), ""), "", *found.table(), ""]
     for remark in found.remarks():
         lines += wrapped(remark, "  ")
     advice = found.advice()
@@ -280,6 +290,8 @@ def profile_lines(found: Profile) -> list[str]:
 
 def split(arguments: argparse.Namespace) -> int:
     """Write data to two files, no prompt in both."""
+    if STREAM in (arguments.train, arguments.validation):
+        arguments.usage("TRAIN and VALIDATION are files; - is for FILE alone")
     with _opened(arguments, arguments.file) as data:
         done = data.split(arguments.train, arguments.validation, fraction=arguments.fraction)
     if arguments.json:

@@ -102,6 +102,11 @@ _SHELL_WORDS = (
     (r"TrainingJobOptions\(model_package=job\.model_package\(\)\)", "--model-package"),
     (r"Pass AWS\(region='([^']+)'\)", r"Give --region \1"),
     (r", or pass AWS\(session=.*?\)\)", ""),
+    (r"\b([Rr])un check\(\)", r"\1un nova-dpo data check"),
+    (r"with write_clean\(\)", "with nova-dpo data check --write-clean"),
+    (r" fraction=([\d.]+)", r" --fraction \1"),
+    (r"fraction, or another salt", "--fraction"),
+    (r"with workers=1", "from Python with workers=1"),
 )
 """What the Python remedies are called in a shell."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.datasets import _facts, _rules
 from nova_dpo_sdk.datasets._lines import BOM
 from nova_dpo_sdk.datasets._search import finder
@@ -323,6 +324,10 @@ _S3_URI = re.compile(r"s3://[^/\s]+/[^\s/].*\Z", re.DOTALL)
 _S3_PLAIN = re.compile(r"s3://[A-Za-z0-9_\-/.]+\Z")
 
 
+def _are(count: int, noun: str) -> str:
+    return f"{'is' if count == 1 else 'are'} {plural(count, noun)}"
+
+
 def _local_path(image: Any) -> str:
     """The path of an image that is on a disk still, as text to show; empty of any other."""
     source: Any = image.get("source") if _is_object(image) else None
@@ -504,9 +509,7 @@ class Walk:
         if not self._is(messages, list, "$.messages"):
             return
         if len(messages) < 2:
-            self.say(
-                "too-few-messages", "$.messages", f"There {'is' if len(messages) == 1 else 'are'} {len(messages)}."
-            )
+            self.say("too-few-messages", "$.messages", f"There {_are(len(messages), 'message')}.")
         messages, previous = _elements(messages), ""
         for index, message in enumerate(messages):
             last = index == len(messages) - 1
@@ -574,7 +577,7 @@ class Walk:
         candidates = self.array(message["candidates"], place)
         count = _rules.LIMITS["candidates"].value
         if isinstance(message["candidates"], list) and len(candidates) != count:
-            self.say("candidates-count", place, f"There {'is' if len(candidates) == 1 else 'are'} {len(candidates)}.")
+            self.say("candidates-count", place, f"There {_are(len(candidates), 'candidate')}.")
         for index, candidate in enumerate(candidates):
             self._candidate(candidate, f"{place}[{index}]")
         self._compare(place)

@@ -121,6 +121,6 @@ def _one_sided(data: Dataset, counts: list[int], fraction: float) -> str:
         return f"{data.where} has no records; nothing was written."
     name = "validation" if counts[0] else "training"
     return (
-        f"None of the {records:,} records of {data.where} would go to {name} at fraction={fraction}; nothing was "
+        f"None of the records of {data.where} ({records:,}) would go to {name} at fraction={fraction}; nothing was "
         "written. Prompts are few: pass another fraction, or another salt."
     )
