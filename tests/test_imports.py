@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +128,58 @@ def test_the_public_names_are_these():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'Nova3'"):
         _ = nova_dpo_sdk.Nova3
+
+
+CALLED = {
+    "yaml": "pyyaml",
+    "ahocorasick_rs": "ahocorasick-rs",
+    "pydantic_core": "pydantic-core",
+    "sagemaker": "sagemaker-core",
+}
+"""Modules whose distribution has another name."""
+LATER = {"compression"}
+"""Of the standard library in a newer Python than the oldest."""
+READ_ONLY = {"_typeshed", "typing_extensions"}
+"""What only type checkers read."""
+BY_NAME = {"import_module", "find_spec", "_module", "_optional"}
+"""Functions that import what they are called with."""
+
+
+@functools.cache
+def declared():
+    """What pyproject.toml asks pip for, without the extras for those who develop the package."""
+    tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")  # pytest brings the latter
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [each for name, each in project["optional-dependencies"].items() if name not in ("dev", "docs", "release")]
+    wanted = [requirement for each in [project["dependencies"], *extras] for requirement in each]
+    return {re.match(r"[\w.-]+", each)[0].lower() for each in wanted} | {"pytest"}  # who loads the plugin runs pytest
+
+
+def asked_for(tree):
+    """Every module that a file imports, with whether it runs or is only read by type checkers."""
+    checked = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for each in node.body
+        for inner in ast.walk(each)
+    }
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module]
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in BY_NAME:
+            names = [each.value for each in node.args[:1] if isinstance(each, ast.Constant)]
+        for name in names:
+            yield name.partition(".")[0], id(node) not in checked
+
+
+@pytest.mark.parametrize("path", [path for _, path in modules()], ids=[name for name, _ in modules()])
+def test_whatever_is_imported_is_declared(path):
+    ours = {*sys.stdlib_module_names, *LATER, "nova_dpo_sdk"}
+    for name, runs in asked_for(ast.parse(path.read_text(encoding="utf-8"))):
+        if name in ours or (name in READ_ONLY and not runs):
+            continue
+        assert CALLED.get(name, name) in declared(), f"{name} is imported and not declared in pyproject.toml"
