@@ -79,14 +79,9 @@ class Finding:
         return f"{self.allowed}." if self.where in ("data", "validation") else f"Allowed: {self.allowed}."
 
     def __str__(self) -> str:
-        parts = [f"{self.severity} [{self.code}] {self.where}: {self.message}"]
-        if self.allowed:
-            parts.append(f"Allowed: {self.allowed}.")
-        if self.fix:
-            parts.append(self.fix)
-        if self.source:
-            parts.append(f"(source: {self.source})")
-        return " ".join(parts)
+        source = f"(source: {self.source})" if self.source else ""
+        said = (f"{self.severity} [{self.code}] {self.where}: {self.message}", self.accepted, self.fix, source)
+        return " ".join(part for part in said if part)
 
 
 class _HasFindings(Protocol):

@@ -268,3 +268,15 @@ def test_remedies_are_commands_in_a_shell(shell, write_jsonl):
 def test_a_missing_turn_is_counted_in_words(shell, write_jsonl):
     record = {"messages": GOOD[0]["messages"][:1]}
     assert "There is 1 message. Add the missing turn." in shell("data", "check", write_jsonl("p.jsonl", [record])).out
+
+
+def test_a_conversion_says_of_the_whole_file_what_a_check_would_say(shell, cloud, write_jsonl):
+    path = write_jsonl("p.jsonl", GOOD)
+    told = shell("data", "convert", path, "out.jsonl")
+    assert (told.code, "[few-records]" in told.out, "0 errors, 1 warning" in told.out) == (0, True, True)
+    assert told.out.splitlines()[1:] == shell("data", "check", "out.jsonl").out.splitlines()
+    found = shell("data", "convert", path, "out.jsonl", "--json").json["findings"]
+    assert [each["code"] for each in found] == ["few-records"]
+    where = ["--output", f"s3://{cloud.bucket}/runs", *shell.local(cloud)]
+    assert "[few-records]" in shell("data", "upload", path, *where).err
+    assert "[few-records]" not in shell("data", "upload", path, *where, "--rule", "few-records=off").err

@@ -354,3 +354,15 @@ def test_where_a_line_stops_being_json_is_said_once(tmp_path, text):
     (problem,) = PreferenceDataset.from_jsonl(write(tmp_path / "p.jsonl", text + b"\n")).report().problems
     assert " at character " in problem.message
     assert "at at" not in problem.message
+
+
+def test_what_would_be_accepted_is_worded_in_one_place(tmp_path):
+    data = PreferenceDataset.from_jsonl(write(tmp_path / "p.jsonl", pair(), b"x\n"))
+    report = data.report()
+    (of_a_line,) = [each for each in report.findings() if each.code == "bad-json"]
+    (of_all,) = [each for each in report.against() if each.code == "few-records"]
+    assert "Allowed" not in str(of_a_line)  # the message and the remedy say it
+    assert f" {of_all.accepted} " in str(of_all)
+    assert "Allowed" not in str(of_all)
+    field = dataclasses.replace(of_all, where="beta")
+    assert f" Allowed: {field.allowed}. " in str(field)

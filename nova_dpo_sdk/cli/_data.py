@@ -180,9 +180,12 @@ def _tell(arguments: argparse.Namespace, text: str, summary: str) -> None:
 
 
 def _code(arguments: argparse.Namespace, report: Report, whole: list[Finding]) -> int:
-    bad = not report.ok or any(finding.is_error for finding in whole)
     doubtful = report.warnings or any(finding.severity is Severity.WARNING for finding in whole)
-    return BAD if bad or (arguments.strict and doubtful) else GOOD
+    return BAD if _is_bad(report, whole) or (arguments.strict and doubtful) else GOOD
+
+
+def _is_bad(report: Report, whole: list[Finding]) -> bool:
+    return not report.ok or any(finding.is_error for finding in whole)
 
 
 def _rendered(arguments: argparse.Namespace, report: Report, whole: list[Finding]) -> str:
@@ -315,11 +318,12 @@ def convert(arguments: argparse.Namespace) -> int:
     ):
         done, report = _converted(arguments, source, target)
     report = replace(report, path=STDOUT if arguments.target == STREAM else Path(arguments.target))
+    whole = report.against()
     if arguments.json:
-        tell(json.dumps(_plain(done, report), indent=2, ensure_ascii=False))
+        tell(json.dumps(_plain(done, report, whole), indent=2, ensure_ascii=False))
     else:
-        tell(*conversion_lines(done), *finding_lines(report.findings()), *_summary(report))
-    return GOOD if report.ok else BAD
+        tell(*conversion_lines(done), *finding_lines([*report.findings(), *whole]), *_summary(report, whole))
+    return BAD if _is_bad(report, whole) else GOOD
 
 
 def _converted(arguments: argparse.Namespace, source: Path, target: Path) -> tuple[Conversion[Any], Report]:
@@ -348,7 +352,7 @@ def conversion_lines(done: Conversion[Any]) -> list[str]:
     return lines
 
 
-def _plain(done: Conversion[Any], report: Report) -> dict[str, Any]:
+def _plain(done: Conversion[Any], report: Report, whole: list[Finding]) -> dict[str, Any]:
     return {
         "file": str(report.path),
         "kind": report.kind,
@@ -360,6 +364,7 @@ def _plain(done: Conversion[Any], report: Report) -> dict[str, Any]:
         "details": [{"record": each.record, "code": each.code, "message": each.message} for each in done.details],
         "errors": report.errors,
         "warnings": report.warnings,
+        "findings": [finding_dict(each) for each in whole],
     }
 
 
@@ -384,6 +389,7 @@ def upload(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say_json({"uri": where, "sha256": report.sha256, "size": report.size, "records": report.records})
         return GOOD
-    complain(*finding_lines(report.findings()), *_summary(report))
+    whole = report.against(rules=_rules(arguments))
+    complain(*finding_lines([*report.findings(), *whole]), *_summary(report, whole))
     say(where)
     return GOOD
