@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import gc
 import json
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -424,11 +425,66 @@ def test_a_repeat_is_the_same_in_every_text_and_in_its_place(tmp_path: Path, qui
 
 
 def test_repeats_are_remembered_in_bounded_memory() -> None:
-    seen = Seen(recent=10, slots=64)
-    assert list(seen.add(list(range(2, 82, 2)), list(range(1, 41)))) == []
-    assert list(seen.add([10, 200, 76], [41, 42, 43])) == [(41, 5), (43, 38)]
-    many = Seen(recent=10, slots=16)
+    seen = Seen(few=10, slots=64)
+    assert list(seen.add(list(range(2, 82, 2)), list(range(1, 41)).copy)) == []
+    assert list(seen.add([10, 200, 76, 200], [41, 42, 43, 44].copy)) == [(41, 5), (43, 38), (44, 42)]
+    assert list(seen.add([302, 304, 302], [45, 46, 47].copy)) == [(47, 45)]  # twice at the same time
+    many = Seen(few=10, slots=16)
     for start in range(0, 1000, 10):
         keys = list(range(2 * start, 2 * start + 20, 2))
-        assert list(many.add(keys, list(range(start + 1, start + 11)))) == []
-    assert list(many.add([2 * 999], [2000])) == [(2000, 1000)]
+        assert list(many.add(keys, list(range(start + 1, start + 11)).copy)) == []
+    assert list(many.add([2 * 999], [2000].copy)) == [(2000, 1000)]
+
+
+def test_all_repeats_among_few_records_are_found() -> None:
+    keys = [number * 0x9E3779B97F4A7C15 % (1 << 64) for number in range(1, 61)]
+    seen = Seen(few=200, slots=4)
+    assert list(seen.add(keys, list(range(1, 61)).copy)) == []
+    repeats = [*zip(range(61, 121), range(1, 61), strict=True), (122, 121)]
+    assert list(seen.add([*keys, 7, 7], list(range(61, 123)).copy)) == repeats
+    assert list(seen.add([keys[0], 8], [123, 124].copy)) == [(123, 1)]
+    assert list(seen.add([8], [125].copy)) == [(125, 124)]
+
+
+def test_numbers_are_not_asked_for_while_nothing_comes_twice() -> None:
+    asked: list[int] = []
+
+    def numbers(start: int) -> list[int]:
+        asked.append(start)
+        return [start, start + 1]
+
+    seen = Seen(few=10, slots=64)
+    for start in (1, 3):
+        assert list(seen.add([10 * start, 10 * start + 1], partial(numbers, start))) == []
+    assert asked == []
+    assert list(seen.add([10, 90], partial(numbers, 5))) == [(5, 1)]
+    assert sorted(asked) == [1, 3, 5]
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_keys_keep_their_numbers_when_they_become_many(*, repeat: bool) -> None:
+    seen = Seen(few=10, slots=1 << 10)
+    assert list(seen.add(list(range(2, 10)), list(range(1, 9)).copy)) == []
+    if repeat:
+        assert list(seen.add([5], [9].copy)) == [(9, 4)]
+    assert list(seen.add(list(range(20, 28)), list(range(11, 19)).copy)) == []
+    assert list(seen.add([9, 27, 30], [30, 31, 32].copy)) == [(30, 8), (31, 18)]
+
+
+def test_texts_that_are_the_same_do_not_cancel_each_other_out(tmp_path: Path) -> None:
+    off = dict.fromkeys(("candidates-identical", "few-records"), "off")
+    said = ("One", "One", "other"), ("Two", "Two", "other"), ("Ask", "same", "same"), ("Ask", "twice", "twice")
+    bare = drop("system"), drop("messages", 0), drop("messages", 0)
+    echoes = [changed(pair(*texts), *bare) for texts in said]
+    data = PreferenceDataset(write(tmp_path / "a.jsonl", *echoes), rules=off)
+    assert "duplicate-record" not in data.report().counts
+    again = PreferenceDataset(write(tmp_path / "b.jsonl", *echoes, *echoes), rules=off)
+    assert again.report().counts["duplicate-record"] == 4
+
+
+def test_keys_are_those_of_what_is_left() -> None:
+    lines = Lines(line(pair("One")) + line(pair("Two")) + line(pair("Three")))
+    harvest = QuickLook(KINDS["pair"]).look(lines)
+    keys, turned = harvest.keys()
+    harvest.drop([1])
+    assert harvest.keys() == ([keys[0], keys[2]], [turned[0], turned[2]])

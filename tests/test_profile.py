@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_datasets_fast import KINDS, some_line
 
 from nova_dpo_sdk import ChatDataset, NovaModel, PreferenceDataset
-from nova_dpo_sdk.datasets._census import Census
+from nova_dpo_sdk.datasets._census import Census, Spread, tokens_of
 from nova_dpo_sdk.datasets._fast import QuickLook
 from nova_dpo_sdk.datasets._histogram import Histogram, Sample
 from nova_dpo_sdk.datasets._lines import Lines
@@ -118,7 +118,8 @@ def lines_of(kind: str, rng: Random) -> bytes:
 
 
 def counted(census: Census) -> dict[str, Any]:
-    found = {name: value for name, value in vars(census).items() if not isinstance(value, (Histogram, Sample))}
+    plain = {name: value for name, value in vars(census).items() if not isinstance(value, (Histogram, Sample))}
+    found = {name: value for name, value in plain.items() if not name.startswith("_")}
     histograms = [
         vars(census)[name].distribution() for name in vars(census) if isinstance(vars(census)[name], Histogram)
     ]
@@ -133,15 +134,112 @@ def test_records_are_counted_alike_many_at_a_time_and_one_by_one(kind: str, seed
     data = lines_of(kind, rng)
     many, single, first, second = (Census(preference=kind == "pair") for _ in range(4))
     look = QuickLook(KINDS[kind]).look
-    known = many.take(Lines(data), look(Lines(data)))
-    assert sorted(known) == sorted(single.take(Lines(data), None))
+    known = many.take(Lines(data), look(Lines(data)), 1)
+    assert sorted(known) == sorted(single.take(Lines(data), None, 1))
     assert counted(many) == counted(single)
     cut = data.index(b"\n", rng.randrange(len(data) - 1)) + 1
-    for census, part in ((first, data[:cut]), (second, data[cut:])):
+    for census, part, offset in ((first, data[:cut], 1), (second, data[cut:], 1 + cut)):
         if part:
-            census.take(Lines(part), look(Lines(part)))
+            census.take(Lines(part), look(Lines(part)), offset)
     first.merge(second)
     assert counted(first) == counted(many)
+
+
+spreads = st.builds(Spread, st.integers(0, 900), st.integers(100, 600), st.integers(1, 5))
+
+
+@given(spreads, st.integers(0, 3000), st.integers(1, 3000))
+def test_the_measured_bytes_hang_on_their_place_alone(spread: Spread, start: int, size: int) -> None:
+    counted = [0] * size
+    for low, high, weight in spread.spans(start, start + size):
+        assert start <= low < high <= start + size
+        for place in range(low, high):
+            assert not counted[place - start]
+            counted[place - start] = weight
+    assert counted == [spread.weight(at) for at in range(start, start + size)]
+    if spread.every > 1 and size > spread.every * spread.stretch and start >= spread.whole:
+        assert 0 < counted.count(spread.every) < size
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**64), spread=spreads)
+def test_a_part_of_the_records_is_the_same_part_however_the_file_is_cut(kind: str, seed: int, spread: Spread) -> None:
+    rng = Random(seed)  # noqa: S311 - nothing secret hangs on it
+    data = lines_of(kind, rng)
+    look = QuickLook(KINDS[kind]).look
+    every, some, first, second = (
+        Census(preference=kind == "pair", spread=each) for each in (None, spread, spread, spread)
+    )
+    every.take(Lines(data), look(Lines(data)), 1)
+    some.take(Lines(data), look(Lines(data)), 1)
+    cut = data.index(b"\n", rng.randrange(len(data) - 1)) + 1
+    for census, part, offset in ((first, data[:cut], 1), (second, data[cut:], 1 + cut)):
+        if part:
+            census.take(Lines(part), look(Lines(part)), offset)
+    first.merge(second)
+    assert counted(first) == counted(some)
+    exact = "records", "unreadable", "systems", "image_records"
+    assert [counted(some)[name] for name in exact] == [counted(every)[name] for name in exact]
+    assert some.prompts.kept == every.prompts.kept
+    assert some.measured <= every.measured == every.records
+    longest = max(some.tokens.distribution().maximum, tokens_of(some.longest))
+    assert every.tokens.distribution().maximum <= longest
+    if spread.every == 1:
+        assert {**counted(some), "longest": 0} == counted(every)
+
+
+def test_of_a_large_file_a_part_is_measured_and_said_to_be(tmp_path: Path) -> None:
+    rng = Random(3)  # noqa: S311 - nothing secret hangs on it
+    records = [line(bare(f"Question {n}?", "x" * rng.randrange(1, 9000))) for n in range(6_000)]
+    records[5_000] = line(bare("Long?", "x" * 20_000))
+    data = pairs(tmp_path, *records)
+    report = data.report(profile=True, workers=1)
+    part, whole = report.profile, data.profile()
+    assert part is not None
+    assert part == data.report(profile=True, workers=2).profile
+    assert (part.records, part.prompts, part.system_records) == (6_000, 6_000, 0)
+    assert (whole.measured, whole.longest) == (6_000, whole.tokens.maximum)
+    assert 3_000 < part.measured < 4_500
+    assert whole.longest <= part.longest <= whole.longest + 100
+    assert abs(part.tokens.count - 6_000) < 400
+    assert part.tokens.mean == pytest.approx(whole.tokens.mean, rel=0.05)
+    assert part.tokens.quantile(0.9) == pytest.approx(whole.tokens.quantile(0.9), rel=0.05)
+    assert f"measured on {part.measured:,} of 6,000 records" in str(part)
+    assert "measured on" not in str(whole)
+    assert part.recommend().values == whole.recommend().values
+
+
+def test_advice_holds_the_longest_record_that_was_not_measured(tmp_path: Path) -> None:
+    profile = pairs(tmp_path, *many(30)).profile()
+    part = replace(profile, measured=10, longest=1_500)
+    assert profile.recommend().values["max_length"] == 1024
+    assert part.recommend().values["max_length"] == 2048
+    assert "longest 1,500 estimated tokens" in str(part.recommend())
+
+
+def test_a_record_that_advice_may_not_hold_is_not_called_held(tmp_path: Path) -> None:
+    profile = replace(pairs(tmp_path, *many(30)).profile(), measured=10, longest=40_000)
+    assert "holds 99 of 100 records" in str(profile.recommend())
+
+
+NOWHERE = Spread(whole=0, stretch=1, every=1 << 40)
+
+
+def test_the_longest_record_is_known_whatever_is_in_it(tmp_path: Path) -> None:
+    picture = changed(pair("x" * 5000), put(image(), "messages", 0, "content", 1))
+    for records in ([line(pair("x" * 5000)), *many(3)], [line(picture), *many(3)]):
+        data = b"".join(records)
+        census = Census(preference=True, spread=NOWHERE)
+        census.take(Lines(data), QuickLook(KINDS["pair"]).look(Lines(data)), 0)
+        assert (census.records, census.measured) == (4, 0)
+        assert 5000 < census.longest == len(records[0])
+    text = json.dumps(bare("\u4e2d" * 10_000)).encode() + b"\n"
+    data = pairs(tmp_path, *many(4_500, good="x" * 4_000), text, *many(3))
+    profile = data.report(profile=True, workers=1).profile
+    assert profile is not None
+    assert profile.measured < 4_500
+    assert profile.longest == 8 * 1024 > data.profile().longest  # its line would speak for 15,000 tokens
 
 
 def test_a_report_and_a_profile_come_from_one_pass(tmp_path: Path) -> None:

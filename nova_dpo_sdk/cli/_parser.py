@@ -236,7 +236,9 @@ def _check(nouns: Words) -> argparse.ArgumentParser:
         "--rejected", metavar="BAD", help="the other records with reasons (default: GOOD.rejected.jsonl)"
     )
     check.add_argument("--recipe", metavar="YAML", help="hold the data against this recipe, too")
-    check.add_argument("--profile", action="store_true", help="say in the same pass what the data are made of, too")
+    check.add_argument(
+        "--profile", action="store_true", help="say what the data are made of, too; of a large file, from a part of it"
+    )
     check.add_argument("--strict", action="store_true", help="exit code 1 for warnings, too")
     return check
 

@@ -142,12 +142,12 @@ def _max_length(profile: Profile, offer: Combination) -> Recommendation:
     if capped:
         most = _rules.LIMITS["image-max-length"].value
         ladder = [each for each in ladder if each <= most] or ladder[:1]
-    longest, common = _rung(ladder, tokens.maximum), _rung(ladder, tokens.quantile(0.99))
+    longest, common = _rung(ladder, profile.longest), _rung(ladder, tokens.quantile(0.99))
     value = longest if longest <= 2 * common else common
-    covered = "every record" if value >= tokens.maximum else "99 of 100 records"
+    covered = "every record" if value >= profile.longest else "99 of 100 records"
     reason = (
         f"the smallest step that holds {covered} (99th percentile {tokens.quantile(0.99):,}, longest "
-        f"{tokens.maximum:,} estimated tokens) with a quarter to spare for the estimate."
+        f"{profile.longest:,} estimated tokens) with a quarter to spare for the estimate."
     )
     too_long = tokens.above(value)
     if value == ladder[-1] and tokens.quantile(0.99) > value:

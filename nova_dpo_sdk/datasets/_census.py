@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from functools import lru_cache
-from itertools import accumulate, islice, repeat
+from dataclasses import dataclass
+from itertools import accumulate
 from operator import add, itemgetter, sub
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from nova_dpo_sdk.datasets._facts import BYTES_PER_TOKEN, digest, minimal_or_odd
+from nova_dpo_sdk.datasets._facts import BYTES_PER_TOKEN, IMAGE, SYSTEM, minimal_or_odd, prompt_key
 from nova_dpo_sdk.datasets._histogram import Histogram, Sample
 from nova_dpo_sdk.datasets._lines import BLANK, BOM
 from nova_dpo_sdk.datasets._records import look
 from nova_dpo_sdk.datasets._rules import LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from nova_dpo_sdk.datasets._harvest import Harvest
     from nova_dpo_sdk.datasets._lines import Lines
@@ -31,18 +32,55 @@ _LONGEST = LIMITS["line-bytes"].value
 _strings = msgspec.json.Decoder(str).decode_lines
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Which bytes of a file stand for all: its beginning, and after that stretches at equal distances.
+
+    It hangs on nothing but the place in the file, so that the same records are measured in how many processes ever.
+
+    Attributes:
+        whole: Bytes at the beginning of which all are measured.
+        stretch: Bytes of a stretch.
+        every: The middle one of so many stretches is measured, and counts as many times.
+    """
+
+    whole: int = 16 << 20
+    stretch: int = 1 << 15
+    every: int = 32
+
+    def weight(self, place: int) -> int:
+        """How many times a record counts that begins at a place; 0 where none is measured."""
+        if place < self.whole:
+            return 1
+        return self.every * ((place - self.whole) // self.stretch % self.every == self.every // 2)
+
+    def spans(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """What is measured between two places: from where, to where, and how many times it counts."""
+        if start < self.whole:
+            yield start, min(end, self.whole), 1
+        step, head = self.stretch * self.every, self.whole + self.every // 2 * self.stretch
+        for place in range(head + max(0, start - head) // step * step, end, step):
+            low, high = max(place, start), min(place + self.stretch, end)
+            if low < high:
+                yield low, high, self.every
+
+
 class Census:
     """Counts records as they pass: lengths, turns, images, scripts, different prompts.
 
     Args:
         preference: Whether they are preference pairs.
+        spread: Which of the records that the quick look takes in are measured; None for all. Others always are.
 
     Attributes:
         records: Records that were readable.
         unreadable: Lines that were not.
-        preferred_longer: Pairs whose preferred candidate is the longer one.
         systems: Records with a system prompt.
+        image_records: Records with images.
         prompts: Hashes of prompts.
+        measured: Records of which the rest was measured.
+        longest: Bytes of the longest line that was not measured.
+        preferred_longer: Pairs whose preferred candidate is the longer one.
         scripts: Records by the script of their texts.
         tokens: Estimated tokens of the prompt and the longer answer.
         prompt: Characters before the answer.
@@ -53,27 +91,28 @@ class Census:
         images: Images, of records with any.
     """
 
-    def __init__(self, *, preference: bool) -> None:
+    def __init__(self, *, preference: bool, spread: Spread | None = None) -> None:
         self._preference = preference
-        self.records = self.unreadable = self.preferred_longer = self.systems = 0
+        self._spread = spread
+        self.records = self.unreadable = self.systems = self.image_records = 0
+        self.measured = self.longest = self.preferred_longer = 0
         self.prompts = Sample()
         self.scripts: Counter[str] = Counter()
         self.tokens, self.prompt, self.answer, self.rejected = (Histogram() for _ in range(4))
         self.margin, self.turns, self.images = (Histogram() for _ in range(3))
 
-    def take(self, lines: Lines, harvest: Harvest | None, *, head: bool = False) -> list[int]:
+    def take(self, lines: Lines, harvest: Harvest | None, offset: int) -> list[int]:
         """Count the records in lines; the hashes of their prompts.
 
         Args:
             lines: Whole lines.
             harvest: What the quick look took in of them; None when it did not look.
-            head: Whether they are the first ones of a file.
+            offset: Where they begin in the file.
         """
-        plain = harvest.plain if harvest is not None else 0
-        others = lines.others(harvest.rows[:plain]) if harvest is not None else range(len(lines))
-        prompts = self._many(harvest, plain) if harvest is not None and plain else []
+        others = lines.others(harvest.rows) if harvest is not None else range(len(lines))
+        prompts = self._clean(harvest, lines, offset) if harvest is not None and harvest.rows else []
         for row in others:
-            line = lines[row].removeprefix(BOM) if head and not row else lines[row]
+            line = lines[row].removeprefix(BOM) if not (offset or row) else lines[row]
             if line.strip(BLANK):
                 prompts += self._one(line)
         self.prompts.update(prompts)
@@ -87,8 +126,11 @@ class Census:
         """Add what was counted elsewhere."""
         self.records += other.records
         self.unreadable += other.unreadable
-        self.preferred_longer += other.preferred_longer
         self.systems += other.systems
+        self.image_records += other.image_records
+        self.measured += other.measured
+        self.longest = max(self.longest, other.longest)
+        self.preferred_longer += other.preferred_longer
         self.prompts.merge(other.prompts)
         self.scripts += other.scripts
         for one, more in zip(self._histograms(), other._histograms(), strict=True):
@@ -100,80 +142,127 @@ class Census:
     # -- one by one
 
     def _one(self, line: bytes) -> list[int]:
+        """Count and measure a line of which nothing is known; the hash of its prompt, if it is readable."""
         sight = look(line, preference=self._preference) if len(line) <= _LONGEST else None
         if sight is None:
             self.unreadable += 1
             return []
         self.records += 1
-        self.systems += sight.has_system
+        self.systems += sight.systems > 0
+        self.image_records += sight.images > 0
+        self._measure_one(sight, 1)
+        return [_key_of(sight)]
+
+    def _measure_one(self, sight: Sight, weight: int) -> None:
         longest = sight.answer
         if sight.rejected is not None:
             margin = len(sight.answer) - len(sight.rejected)
-            self.rejected.add(len(sight.rejected))
-            self.margin.add(margin)
-            self.preferred_longer += margin > 0
+            self.rejected.extend([len(sight.rejected)], weight)
+            self.margin.extend([margin], weight)
+            self.preferred_longer += weight * (margin > 0)
             longest = sight.answer if margin >= 0 else sight.rejected
-        self.prompt.add(sum(map(len, sight.prompt)))
-        self.answer.add(len(sight.answer))
-        self.tokens.add(_tokens(sum(map(_size, sight.prompt)) + _size(longest)))
-        self.turns.add(sight.turns)
+        self.measured += 1
+        self.prompt.extend([sum(map(len, sight.prompt))], weight)
+        self.answer.extend([len(sight.answer)], weight)
+        self.tokens.extend([tokens_of(sum(map(_size, sight.prompt)) + _size(longest))], weight)
+        self.turns.extend([sight.turns], weight)
         if sight.images:
-            self.images.add(sight.images)
-        self.scripts[_script(sight.prompt[-1] if sight.prompt else "", sight.answer)] += 1
-        return [_key_of(sight)]
+            self.images.extend([sight.images], weight)
+        self.scripts[_script(sight.prompt[-1] if sight.prompt else "", sight.answer)] += weight
 
     # -- many at a time
 
-    def _many(self, harvest: Harvest, count: int) -> list[int]:
-        """The same for the first records of a harvest, in which every turn is one text."""
-        columns = _Columns(harvest, count)
-        self.records += count
-        self.systems += count - harvest.systems[:count].count(b"") if harvest.systems else 0
+    def _clean(self, harvest: Harvest, lines: Lines, offset: int) -> list[int]:
+        """Count the records of a harvest and measure those that stand for all; the hashes of their prompts."""
+        self.records += len(harvest.rows)
+        self.systems += _having(SYSTEM, harvest.features)
+        self.image_records += _having(IMAGE, harvest.features)
+        if harvest.plain:
+            self._plain(harvest, lines, offset)
+        for row in harvest.rows[harvest.plain :]:
+            weight = 1 if self._spread is None else self._spread.weight(offset + lines.start(row))
+            sight = look(lines[row], preference=self._preference) if weight else None
+            if sight is None:
+                self.longest = max(self.longest, lines.longest([row]))
+            else:
+                self._measure_one(sight, weight)
+        return list(harvest.prompt_keys())
+
+    def _plain(self, harvest: Harvest, lines: Lines, offset: int) -> None:
+        """Measure those of a harvest's first records that stand for all; in these every turn is one text."""
+        rows, done = harvest.rows[: harvest.plain], 0
+        for low, high, weight in self._spans(offset, len(lines.data)):
+            # A line belongs to where it begins.
+            start, end = (bisect_left(rows, lines.first_from(place - offset)) for place in (low, high))
+            self.longest = max(self.longest, lines.longest(rows[done:start]))
+            done = end
+            if start < end:
+                self._measure(_Columns(harvest, start, end), weight)
+        self.longest = max(self.longest, lines.longest(rows[done:]))
+
+    def _spans(self, offset: int, size: int) -> Iterable[tuple[int, int, int]]:
+        end = offset + size
+        return [(offset, end, 1)] if self._spread is None else self._spread.spans(offset, end)
+
+    def _measure(self, columns: _Columns, weight: int) -> None:
+        """Measure records, each of which counts so many times."""
         longest = columns.answer_sizes
         if columns.rejected:
             margin = list(map(sub, columns.answer, columns.rejected))
-            self.rejected.extend(columns.rejected)
-            self.margin.extend(margin)
-            self.preferred_longer += sum([each > 0 for each in margin])
+            self.rejected.extend(columns.rejected, weight)
+            self.margin.extend(margin, weight)
+            self.preferred_longer += weight * sum([each > 0 for each in margin])
             pairs = zip(margin, longest, columns.rejected_sizes, strict=True)
             longest = [one if more >= 0 else other for more, one, other in pairs]
-        self.prompt.extend(columns.prompt)
-        self.answer.extend(columns.answer)
-        self.tokens.extend([_tokens(one + two) for one, two in zip(columns.prompt_sizes, longest, strict=True)])
-        self.turns.extend([asked + 1 for asked in harvest.counts[:count]])
-        self.scripts.update(columns.scripts())
-        return columns.prompts()
+        tokens = [tokens_of(one + two) for one, two in zip(columns.prompt_sizes, longest, strict=True)]
+        self.measured += len(tokens)
+        self.prompt.extend(columns.prompt, weight)
+        self.answer.extend(columns.answer, weight)
+        self.tokens.extend(tokens, weight)
+        self.turns.extend([asked + 1 for asked in columns.counts], weight)
+        for script, count in columns.scripts().items():
+            self.scripts[script] += weight * count
+
+
+def _having(feature: int, features: list[int]) -> int:
+    """How many records have a feature."""
+    first = features[0]
+    if features.count(first) == len(features):  # as nearly always
+        return len(features) if first & feature else 0
+    return sum([each & feature > 0 for each in features])
 
 
 class _Columns:
-    """The first records of a harvest: characters and bytes of UTF-8 of their texts.
+    """Some records of a harvest: characters and bytes of UTF-8 of their texts.
 
     Args:
         harvest: In these records every turn is one text.
-        count: How many.
+        first: The first of them.
+        last: The one after the last.
     """
 
-    def __init__(self, harvest: Harvest, count: int) -> None:
-        self._counts = harvest.counts[:count]
-        self._systems = harvest.systems[:count]
-        self._asked = harvest.prompts[: sum(self._counts)]
-        run = b"\n".join([*self._asked, *harvest.firsts[:count], *harvest.seconds[:count]])
+    def __init__(self, harvest: Harvest, first: int, last: int) -> None:
+        self.counts = harvest.counts[first:last]
+        self._systems = harvest.systems[first:last]
+        before, asked = sum(harvest.counts[:first]), sum(self.counts)
+        said = *harvest.prompts[before : before + asked], *harvest.firsts[first:last], *harvest.seconds[first:last]
+        run = b"\n".join(said)
         self._ascii = run.isascii()
         self._texts = _strings(run)
-        self._bounds = list(accumulate(self._counts, initial=0))
+        self._bounds = list(accumulate(self.counts, initial=0))
         characters = list(map(len, self._texts))
         sizes = characters if self._ascii else [len(text if text.isascii() else text.encode()) for text in self._texts]
-        start, end = len(self._asked), len(self._asked) + count
+        end = asked + last - first
         self.prompt, self.prompt_sizes = (
-            self._of_prompts(characters[:start], len),
-            self._of_prompts(sizes[:start], _size),
+            self._of_prompts(characters[:asked], len),
+            self._of_prompts(sizes[:asked], _size),
         )
-        self.answer, self.answer_sizes = characters[start:end], sizes[start:end]
+        self.answer, self.answer_sizes = characters[asked:end], sizes[asked:end]
         self.rejected, self.rejected_sizes = characters[end:], sizes[end:]
 
     def _of_prompts(self, measured: list[int], measure: Callable[[str], int]) -> list[int]:
         """A measure of the prompt of each record, its system text included."""
-        if len(self._bounds) > len(self._asked):
+        if len(self._bounds) > len(measured):
             sums = measured
         else:
             ends = itemgetter(*self._bounds)(list(accumulate(measured, initial=0)))
@@ -185,23 +274,15 @@ class _Columns:
 
     def scripts(self) -> dict[str, int]:
         """Records by the script of their texts."""
-        count = len(self._counts)
+        count = len(self.counts)
         if self._ascii:
             return {"Latin": count}
         lasts = [self._texts[bound - 1] for bound in self._bounds[1:]]
-        return Counter(map(_script, lasts, self._texts[len(self._asked) : len(self._asked) + count]))
-
-    def prompts(self) -> list[int]:
-        """Hashes of the prompts."""
-        left = iter(self._asked)
-        systems = self._systems or repeat(b"")
-        return [
-            digest(b"".join((_head(count + 1, bool(system)), system, *islice(left, count))))
-            for count, system in zip(self._counts, systems, strict=False)
-        ]
+        return Counter(map(_script, lasts, self._texts[self._bounds[-1] : self._bounds[-1] + count]))
 
 
-def _tokens(size: int) -> int:
+def tokens_of(size: int) -> int:
+    """Estimated tokens of so many bytes of UTF-8."""
     return -(-size // BYTES_PER_TOKEN)
 
 
@@ -210,14 +291,9 @@ def _size(text: str) -> int:
 
 
 def _key_of(sight: Sight) -> int:
-    """A hash of a prompt."""
-    texts = [*sight.prompt, *sight.media]
-    return digest(b"".join((_head(sight.turns, sight.has_system), *map(minimal_or_odd, texts))))
-
-
-@lru_cache(maxsize=1024)
-def _head(turns: int, has_system: bool) -> bytes:
-    return b"%d %d" % (turns, has_system)
+    """A hash of a prompt, as the quick look makes it: without a text for what is an image."""
+    said = *filter(None, sight.prompt[sight.systems :]), *sight.media
+    return prompt_key(map(minimal_or_odd, sight.prompt[: sight.systems]), map(minimal_or_odd, said))
 
 
 def _script(prompt: str, answer: str) -> str:

@@ -62,10 +62,18 @@ digest = xxhash.xxh3_64_intdigest
 """A hash of 64 bits, the same in every process: several processes may look at one file."""
 
 
-def system_key(texts: Iterable[bytes]) -> int:
-    """A hash of the system texts of a record, unlike that of the same text in another place; 0 when there are none."""
+def system_seed(texts: Iterable[bytes]) -> int:
+    """What a prompt is hashed with: a hash of the system texts, or a number where there are none.
+
+    A prompt has another hash than the same text as an answer, so that one does not cancel the other out.
+    """
     whole = b"".join(texts)
-    return digest(whole, 1) if whole else 0
+    return digest(whole, 1) if whole else 2
+
+
+def prompt_key(system: Iterable[bytes], texts: Iterable[bytes]) -> int:
+    """A hash of a prompt: of its system texts and of all others, each in its shortest JSON."""
+    return digest(b"".join(texts), system_seed(system))
 
 
 def facts_of(
@@ -91,12 +99,13 @@ def facts_of(
     if second is not None:
         other = b"".join(map(minimal_or_odd, second))
         keys = key, digest(other)
-        key, turned = sum(keys), keys[0] < keys[1]
+        # Either way round the same; candidates that are the same, where that is allowed, do not cancel each other out.
+        key = keys[0] ^ keys[1] or digest(one, 3)
+        turned = keys[0] < keys[1]
         size += max(len(one), len(other))
     else:
         size += len(one)
-    # Hashes are added so that the two candidates may change places, and go into that of the prompt as its seed.
-    return Facts(features, size, digest(b"".join(given), key + system_key(before)), turned)
+    return Facts(features, size, key ^ prompt_key(before, given), turned)
 
 
 def minimal_or_odd(text: str) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import accumulate, chain, compress, islice, pairwise, repeat
+from itertools import accumulate, chain, compress, pairwise, repeat
 from operator import add, lt
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from msgspec import Raw
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 T = TypeVar("T")
+
+_xor = cast("Callable[[int, int], int]", operator.xor)  # pyright: ignore[reportUnknownMemberType] - its own types say nothing
 
 _FEW = 8
 """Records that are sooner cut out of the columns than left out of new ones."""
@@ -55,6 +58,7 @@ class Harvest:
     plain: int = 0
     ordered: bool = True
     _joined: Texts | None = field(default=None, init=False, repr=False, compare=False)
+    _prompt_keys: list[int] | None = field(default=None, init=False, repr=False, compare=False)
 
     def append(self, features: int, system: bytes, prompt: list[Text], first: bytes, second: bytes = b"") -> None:
         """Add a record; its row is added by the caller."""
@@ -65,6 +69,9 @@ class Harvest:
         self.firsts.append(first)
         if second:
             self.seconds.append(second)
+
+    def _changed(self) -> None:
+        self._joined = self._prompt_keys = None
 
     def joined(self) -> Texts:
         """Every text and URI: of systems, of prompts, the first candidates, the second ones; no system text twice.
@@ -116,7 +123,7 @@ class Harvest:
         self.prompts, self.firsts, self.seconds = (
             [shortest(bytes(text)) or b"" for text in column] for column in (self.prompts, self.firsts, self.seconds)
         )
-        self._joined = None
+        self._changed()
 
     def facts(self) -> list[_facts.Facts]:
         """The facts of every clean line."""
@@ -136,19 +143,38 @@ class Harvest:
 
     def keys(self) -> tuple[list[int], list[bool]]:
         """Hashes of all texts, and which way round the candidates stand; nothing of the latter for chats."""
-        asked, sums = self.prompts, list(map(digest, self.firsts))
+        keys = list(map(digest, self.firsts))
         turned: list[bool] = []
-        if len(asked) != len(sums) or self.counts.count(1) != len(sums):
-            left = iter(asked)
-            asked = [next(left) if count == 1 else b"".join(islice(left, count)) for count in self.counts]
         if self.seconds:
             others = list(map(digest, self.seconds))
-            turned = list(map(lt, sums, others))
-            sums = list(map(add, sums, others))
-        if self.systems:
-            known = {text: _facts.system_key([text]) for text in set(self.systems)}
-            sums = list(map(add, sums, map(known.__getitem__, self.systems)))
-        return list(map(digest, asked, sums)), turned
+            turned = list(map(lt, keys, others))
+            keys = list(map(_xor, keys, others))
+        return list(map(_xor, keys, self.prompt_keys())), turned
+
+    def prompt_keys(self) -> list[int]:
+        """Hashes of what stands before the answers."""
+        if self._prompt_keys is None:
+            self._prompt_keys = list(map(digest, self._asked(), self._seeds()))
+        return self._prompt_keys
+
+    def _seeds(self) -> Iterable[int]:
+        systems, first = self.systems, self.systems[0] if self.systems else b""
+        if systems.count(first) == len(systems):
+            return repeat(_facts.system_seed([first]))
+        known = {text: _facts.system_seed([text]) for text in set(systems)}
+        return map(known.__getitem__, systems)
+
+    def _asked(self) -> list[Text]:
+        """The texts before the answer, those of a record as one."""
+        prompts, start, join = self.prompts, 0, b"".join
+        if len(prompts) == len(self.counts) == self.counts.count(1):
+            return prompts
+        asked: list[Text] = []
+        add_asked = asked.append
+        for count in self.counts:
+            add_asked(prompts[start] if count == 1 else join(prompts[start : start + count]))
+            start += count
+        return asked
 
     def _bounds(self) -> list[tuple[int, int]]:
         ends = list(accumulate(self.counts, initial=0))
@@ -156,7 +182,7 @@ class Harvest:
 
     def add(self, other: Harvest) -> None:
         """Add the harvest of other lines."""
-        self._joined = None
+        self._changed()
         self.doubtful += other.doubtful
         if not other.rows:
             return
@@ -182,7 +208,7 @@ class Harvest:
 
     def _cut(self, places: list[int]) -> None:
         """Take out a few records, the last of them first."""
-        self._joined = None
+        self._changed()
         rows = self.rows = list(self.rows)
         columns: list[list[Any]] = [rows, self.features, self.counts, self.firsts]
         columns += [column for column in (self.systems, self.seconds) if column]
@@ -197,7 +223,7 @@ class Harvest:
 
     def keep(self, clean: list[bool]) -> None:
         """Keep the clean lines that are marked; the others become doubtful."""
-        self._joined = None
+        self._changed()
         self.doubtful += [row for row, stays in zip(self.rows, clean, strict=True) if not stays]
         self.doubtful.sort()
         self.prompts = kept(self.prompts, chain.from_iterable(map(repeat, clean, self.counts)))

@@ -35,10 +35,11 @@ def _bounds(step: int) -> tuple[int, int]:
 class Distribution:
     """How a number is distributed over the records.
 
-    Quantiles are right to 1.6 % of their value; count, mean, smallest and largest are exact.
+    Quantiles are right to 1.6 % of their value; count, mean, smallest and largest are exact, unless only a part of the
+    records was measured (`Profile.measured`): then they are estimates, the smallest and largest those of that part.
 
     Attributes:
-        count: Records.
+        count: Records that it stands for.
         mean: Their mean; 0.0 without records.
         minimum: The smallest.
         maximum: The largest.
@@ -97,16 +98,18 @@ class Histogram:
     def __init__(self) -> None:
         self._steps: dict[int, int] = {}
         self._new: list[int] = []
+        self._weight = 1
         self._sum = self._count = self._minimum = self._maximum = 0
 
     def add(self, value: int) -> None:
         """Take a number in."""
-        self._new.append(value)
-        if len(self._new) >= _AT_ONCE:
-            self._settle()
+        self.extend([value])
 
-    def extend(self, values: list[int]) -> None:
-        """Take numbers in."""
+    def extend(self, values: list[int], weight: int = 1) -> None:
+        """Take numbers in, each of which counts so many times."""
+        if weight != self._weight:
+            self._settle()
+            self._weight = weight
         self._new += values
         if len(self._new) >= _AT_ONCE:
             self._settle()
@@ -130,11 +133,11 @@ class Histogram:
         smallest, largest = min(self._new), max(self._new)
         self._minimum = min(self._minimum, smallest) if self._count else smallest
         self._maximum = max(self._maximum, largest) if self._count else largest
-        self._count += len(self._new)
-        self._sum += sum(self._new)
+        self._count += self._weight * len(self._new)
+        self._sum += self._weight * sum(self._new)
         for value, count in Counter(self._new).items():
             step = _step(value)
-            self._steps[step] = self._steps.get(step, 0) + count
+            self._steps[step] = self._steps.get(step, 0) + self._weight * count
         self._new.clear()
 
     def distribution(self) -> Distribution:

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import stat
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from functools import cached_property
 from io import BytesIO
 from itertools import accumulate, compress
@@ -83,6 +83,10 @@ class Lines:
         """Which line a byte belongs to; the newline belongs to the line that it ends."""
         return bisect_right(self._bounds, place) - 1
 
+    def first_from(self, place: int) -> int:
+        """The first line that begins at a byte or after it."""
+        return bisect_left(self._bounds, place)
+
     def counted(self, count: int) -> None:
         """Be told how many lines there are by somebody who knows."""
         self._count = count
@@ -105,6 +109,12 @@ class Lines:
             if not start:
                 return True
         return False
+
+    def longest(self, rows: Sequence[int]) -> int:
+        """Bytes of the longest of some lines, its newline included; 0 when there are none."""
+        if len(rows) == len(self):
+            return max(map(len, BytesIO(self.data)))
+        return max([self._bounds[row + 1] - self._bounds[row] for row in rows], default=0)
 
     def are_objects(self, rows: Sequence[int]) -> bool:
         """Whether some lines begin with `{` and end with `}`.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.catalog import NovaModel, TuningKind
 from nova_dpo_sdk.datasets._advice import Advice, advise
-from nova_dpo_sdk.datasets._census import Census
+from nova_dpo_sdk.datasets._census import Census, tokens_of
 from nova_dpo_sdk.datasets._facts import BYTES_PER_TOKEN
 from nova_dpo_sdk.datasets._fast import QuickLook
 from nova_dpo_sdk.datasets._histogram import Distribution
@@ -64,6 +64,10 @@ class Overlap:
 class Profile:
     """What a data set is made of.
 
+    `profile()` measures every record. A check that makes a profile on its way measures all records of a file's first
+    16 MiB, and one in 32 after that, spread over the file: the same ones each time. Numbers of records, prompts and
+    images are those of the whole file then too; distributions, scripts and `preferred_longer` are estimates.
+
     Attributes:
         name: The file.
         kind: `preference` or `chat`.
@@ -84,6 +88,9 @@ class Profile:
         scripts: Records by the script of most of their first letters, the commonest first.
         overlap: Prompts shared with the validation data; None when none were given.
         token_method: How tokens were estimated.
+        measured: Records that the distributions were taken from; all of them, or a part that stands for all.
+        longest: Estimated tokens that no record exceeds: those of the longest one; where only a part was measured,
+            those of the longest line if that is more.
     """
 
     name: str
@@ -105,6 +112,8 @@ class Profile:
     scripts: Mapping[str, int]
     overlap: Overlap | None = None
     token_method: str = TOKEN_METHOD
+    measured: int = 0
+    longest: int = 0
 
     def recommend(
         self,
@@ -179,12 +188,16 @@ class Profile:
     def remarks(self) -> list[str]:
         """The same data in sentences."""
         found = [f"* {self.token_method}"]
+        if self.measured < self.records:
+            part = f"measured on {self.measured:,} of {self.records:,} records, spread over the file"
+            found.append(f"{part}; no record is longer than {self.longest:,} tokens")
         if self.kind == "preference" and self.records:
-            share = self.preferred_longer / self.records
+            share = self.preferred_longer / max(1, self.margin.count)
             tail = "; much of what is learned may be length" if share > _LENGTH_BIAS else ""
             found.append(f"the preferred candidate is the longer one in {share:.0%} of the pairs{tail}")
         if self.records:
-            named = ", ".join(f"{name} {count / self.records:.1%}" for name, count in self.scripts.items())
+            total = sum(self.scripts.values())
+            named = ", ".join(f"{name} {count / total:.1%}" for name, count in self.scripts.items())
             found.append(f"scripts: {named}")
         if self.system_records not in (0, self.records):
             found.append(f"{self.system_records:,} of {self.records:,} records have a system prompt")
@@ -275,12 +288,23 @@ def profile_of(data: Dataset, validation: Dataset | None) -> Profile:
     for prompts in _counted(data, census):
         if checked is not None:
             checked.meet(prompts)
-    return profile_from(census, data.where, data.kind, checked.overlap() if checked else None)
+    return profile_from(census, data.where, data.kind, overlap=checked.overlap() if checked else None)
 
 
-def profile_from(census: Census, name: str, kind: str, overlap: Overlap | None = None) -> Profile:
-    """What was counted, as a profile."""
-    images = census.images.distribution()
+def profile_from(
+    census: Census, name: str, kind: str, *, overlap: Overlap | None = None, most_tokens: int = 0
+) -> Profile:
+    """What was counted, as a profile.
+
+    Args:
+        census: What was counted.
+        name: The file.
+        kind: `preference` or `chat`.
+        overlap: Prompts shared with the validation data.
+        most_tokens: Estimated tokens that no record exceeds of those that were not measured.
+    """
+    # No text is longer than its line.
+    tokens = census.tokens.distribution()
     return Profile(
         name=name,
         kind=kind,
@@ -288,18 +312,20 @@ def profile_from(census: Census, name: str, kind: str, overlap: Overlap | None =
         unreadable=census.unreadable,
         prompts=census.prompts.distinct(),
         prompts_exact=census.prompts.scale == 1,
-        tokens=census.tokens.distribution(),
+        tokens=tokens,
         prompt=census.prompt.distribution(),
         answer=census.answer.distribution(),
         rejected=census.rejected.distribution(),
         margin=census.margin.distribution(),
         turns=census.turns.distribution(),
-        images=images,
+        images=census.images.distribution(),
         preferred_longer=census.preferred_longer,
         system_records=census.systems,
-        image_records=images.count,
+        image_records=census.image_records,
         scripts=dict(census.scripts.most_common()),
         overlap=overlap,
+        measured=census.measured,
+        longest=max(tokens.maximum, min(most_tokens, tokens_of(census.longest))),
     )
 
 
@@ -320,7 +346,7 @@ def _counted(data: Dataset, census: Census) -> Iterator[list[int]]:
                 continue
             lines = Lines(block.data)
             harvest = None if lines.has_longer(_LONGEST) else quick.look(lines)
-            yield census.take(lines, harvest, head=not block.offset)
+            yield census.take(lines, harvest, block.offset)
 
 
 class _Checked:

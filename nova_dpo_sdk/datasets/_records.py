@@ -80,9 +80,9 @@ class Sight(NamedTuple):
     """What one record says.
 
     Attributes:
-        prompt: Every text before the answer.
+        prompt: Every text before the answer, those of the system first.
         media: The addresses of its media.
-        has_system: Whether it has a system prompt.
+        systems: How many of the texts are the system's.
         turns: Messages, the answer included.
         images: Images in it.
         answer: The preferred candidate, or the answer of a chat.
@@ -91,7 +91,7 @@ class Sight(NamedTuple):
 
     prompt: list[str]
     media: list[str]
-    has_system: bool
+    systems: int
     turns: int
     images: int
     answer: str
@@ -99,7 +99,7 @@ class Sight(NamedTuple):
 
     def key(self) -> int:
         """A hash of the prompt of 64 bits, the same on every machine and at any time."""
-        whole = "\x1e".join([f"{self.has_system:d} {self.turns}", *self.prompt, *self.media])
+        whole = "\x1e".join([f"{self.systems > 0:d} {self.turns}", *self.prompt, *self.media])
         return int.from_bytes(hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
@@ -133,7 +133,7 @@ def look(line: bytes, *, preference: bool) -> Sight | None:
         for item in turn.content or ():
             prompt.append(item.text or _said(item, media))
             images += item.image is not UNSET
-    return Sight(prompt, media, bool(system), len(record.messages) + 1, images, answer, rejected)
+    return Sight(prompt, media, len(system), len(record.messages) + 1, images, answer, rejected)
 
 
 def _chat(last: _Turn) -> str | None:

@@ -7,6 +7,7 @@ from array import array
 from bisect import bisect_left
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import add, itemgetter
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
@@ -16,7 +17,7 @@ from nova_dpo_sdk.datasets._fast import QuickLook
 from nova_dpo_sdk.datasets._lines import BLANK, BLOCK, Block, Lines, Reader
 from nova_dpo_sdk.datasets._report import Problem, Report
 from nova_dpo_sdk.datasets._rules import LIMITS, RULES, severities
-from nova_dpo_sdk.datasets._seen import FEW_RECENT, RECENT, Seen
+from nova_dpo_sdk.datasets._seen import FEW, FEWER, Seen
 from nova_dpo_sdk.datasets._unpack import Unpacked, compression
 from nova_dpo_sdk.errors import Severity
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.datasets._facts import Facts
     from nova_dpo_sdk.datasets._harvest import Harvest
     from nova_dpo_sdk.datasets._profile import Profile
+    from nova_dpo_sdk.datasets._seen import Numbers
 
 MOST_KEYS = 1 << 18
 """Records of a part whose repeats in other parts are looked for; 24 bytes each."""
@@ -50,7 +52,7 @@ class Order:
         max_details: Problems to keep; all are counted.
         quick: Whether clean lines are taken in by the quick look; the report is the same without it.
         block: Bytes that are read at a time.
-        head: Whether the file's beginning is among what is read.
+        start: Where in the file the reading begins.
         hashed: Whether to hash what is read (SHA-256).
         gentle: Whether processes that look at parts stand back behind others.
         profiled: Whether to count what the data are made of as well.
@@ -62,7 +64,7 @@ class Order:
     max_details: int = 1000
     quick: bool = True
     block: int = BLOCK
-    head: bool = True
+    start: int = 0
     hashed: bool = False
     gentle: bool = False
     profiled: bool = False
@@ -139,9 +141,9 @@ class Sink(Protocol):
 def _census(order: Order) -> Census | None:
     if not order.profiled:
         return None
-    from nova_dpo_sdk.datasets._census import Census
+    from nova_dpo_sdk.datasets._census import Census, Spread
 
-    return Census(preference=order.explainer.preference)
+    return Census(preference=order.explainer.preference, spread=Spread())
 
 
 class Ledger:
@@ -170,7 +172,7 @@ class Ledger:
         self._problems = Problems(order.max_details)
         self._shapes: dict[int, Shape] = {}
         self._lengths: dict[int, int] = {}
-        self._seen = seen or Seen(FEW_RECENT if order.profiled else RECENT)
+        self._seen = seen or Seen(FEWER if order.profiled else FEW)
         self._line = 1
         self._records = self._bad = 0
         self._array = self._carriage_return = False
@@ -200,21 +202,21 @@ class Ledger:
         lines = Lines(block.data)
         if self._quick is None or lines.has_longer(_LONGEST) or self._may_be_array(lines):
             self._take_in(self._one_by_one(lines, range(len(lines)), block.offset), lines, block.offset)
-            self._count(lines, None)
+            self._count(lines, None, block.offset)
         else:
             harvest = self._quick.look(lines)
             self._together(harvest, lines, block.offset)
-            self._count(lines, harvest)
+            self._count(lines, harvest, block.offset)
         if self._sink is not None:
             self._sink.take(list(lines), self._line, self._problems.new)
         self._line += len(lines)
         if not block.data.endswith(b"\n"):
             self._unended = self._line - 1, block.offset + lines.starts[-1]
 
-    def _count(self, lines: Lines, harvest: Harvest | None) -> None:
+    def _count(self, lines: Lines, harvest: Harvest | None, offset: int) -> None:
         """Count what the lines are made of, if it is asked for."""
         if self._census is not None:
-            self._census.take(lines, harvest, head=self._order.head and self._line == 1)
+            self._census.take(lines, harvest, self._order.start + offset)
 
     def _windows_newlines(self, block: Block) -> None:
         at = block.data.find(b"\r\n")
@@ -248,7 +250,8 @@ class Ledger:
             self._shape(facts.features, self._line + place, offset + lines.starts[place])
             self._length(facts.size)
         if self._repeats:
-            numbers = [2 * (self._line + place) + facts.turned for place, facts in found]
+            rows, turned = [place for place, _ in found], [facts.turned for _, facts in found]
+            numbers = partial(_numbers, rows, self._line, turned)
             self._repeated([facts.key for _, facts in found], numbers, lines, offset)
 
     def _take_in_clean(self, harvest: Harvest, lines: Lines, offset: int) -> None:
@@ -267,10 +270,7 @@ class Ledger:
                 self._length(size)
         if self._repeats:
             keys, turned = harvest.keys()
-            numbers = _doubled(rows, first)
-            if turned:
-                numbers = list(map(add, numbers, turned))
-            self._repeated(keys, numbers, lines, offset)
+            self._repeated(keys, partial(_numbers, rows, first, turned), lines, offset)
 
     def _judged(self, line: bytes, number: int, offset: int) -> Facts | None:
         """Judge one line by the exact diagnosis; what it adds to the picture, if it is good."""
@@ -291,7 +291,7 @@ class Ledger:
         return diagnosis.facts() if self._judge(faults, number, offset) and diagnosis.walk is not None else None
 
     def _may_be_array(self, lines: Iterable[bytes]) -> bool:
-        if self._records > 1 or not self._order.head:
+        if self._records > 1 or self._order.start:
             return False
         return next((line for line in lines if line.strip(BLANK)), b"").lstrip(BLANK).startswith(b"[")
 
@@ -327,15 +327,15 @@ class Ledger:
         step = _facts.step(size)
         self._lengths[step] = self._lengths.get(step, 0) + 1
 
-    def _repeated(self, keys: list[int], numbers: list[int], lines: Lines, offset: int) -> None:
-        """Say which records were there before; a number is twice a line, plus 1 when the candidates are turned."""
+    def _repeated(self, keys: list[int], numbers: Numbers, lines: Lines, offset: int) -> None:
+        """Say which records were there before."""
         line = self._line
         if self._kept_keys is not None:
             if self._kept_keys.has_room:
-                starts = lines.starts
-                if len(numbers) < len(starts):
-                    starts = [starts[number // 2 - line] for number in numbers]
-                self._kept_keys.add(keys, numbers, map(offset.__add__, starts))
+                starts, known = lines.starts, numbers()
+                if len(keys) < len(starts):
+                    starts = [starts[number // 2 - line] for number in known]
+                self._kept_keys.add(keys, known, map(offset.__add__, starts))
             return
         for number, first in self._seen.add(keys, numbers):
             self._repeat(number, first, offset + lines.starts[number // 2 - line])
@@ -385,7 +385,7 @@ class Ledger:
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             span = slice(start, start + _KEYS_AT_ONCE)
             moved = list(map((2 * before).__add__, numbers[span]))
-            for number, first in self._seen.add(list(keys[span]), moved):
+            for number, first in self._seen.add(list(keys[span]), moved.copy):
                 self._repeat(number, first, offsets[start + bisect_left(moved, number)] + offset)
         self._problems.settle()
         self._line += part.lines
@@ -415,7 +415,7 @@ class Ledger:
             video_records=features.pop("video"),
             system_records=features.pop("system"),
             features=features,
-            lengths=tuple(self._lengths.get(step, 0) for step in range(max(self._lengths, default=-1) + 1)),
+            lengths=self._steps(),
             problems=problems.kept(),
             counts=problems.counts,
             errors=problems.totals[Severity.ERROR],
@@ -424,12 +424,17 @@ class Ledger:
             profile=self._profile(),
         )
 
+    def _steps(self) -> tuple[int, ...]:
+        """Good records by the step of their length."""
+        return tuple(self._lengths.get(step, 0) for step in range(max(self._lengths, default=-1) + 1))
+
     def _profile(self) -> Profile | None:
         if self._census is None:
             return None
         from nova_dpo_sdk.datasets._profile import profile_from
 
-        return profile_from(self._census, str(self._order.path), self._kind)
+        most = len(self._steps()) * _facts.LENGTH_STEP
+        return profile_from(self._census, str(self._order.path), self._kind, most_tokens=most)
 
     def _with(self, bit: int) -> int:
         return sum(shape.count for features, shape in self._shapes.items() if features & bit)
@@ -577,11 +582,13 @@ class Problems:
         return tuple(sorted(chosen, key=lambda problem: problem.line))
 
 
-def _doubled(rows: Sequence[int], first: int) -> list[int]:
-    """Twice the lines of rows that begin at a first line."""
+def _numbers(rows: Sequence[int], first: int, turned: Sequence[bool]) -> list[int]:
+    """Twice the lines of rows that begin at a first line, plus 1 where the candidates are turned."""
     if isinstance(rows, range):
-        return list(range(2 * (first + rows.start), 2 * (first + rows.stop), 2 * rows.step))
-    return [2 * (first + row) for row in rows]
+        doubled = list(range(2 * (first + rows.start), 2 * (first + rows.stop), 2 * rows.step))
+    else:
+        doubled = [2 * (first + row) for row in rows]
+    return list(map(add, doubled, turned)) if turned else doubled
 
 
 def _moved(problem: Problem, lines: int, offset: int) -> Problem:

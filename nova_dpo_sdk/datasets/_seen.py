@@ -4,82 +4,107 @@ from __future__ import annotations
 
 from array import array
 from operator import eq
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-RECENT = 1 << 16
-"""Records that are remembered one by one. Most files have fewer, and none of theirs is ever moved."""
+FEW = 1 << 16
+"""Records up to which every one is remembered; most files have fewer."""
 
-FEW_RECENT = 1 << 14
+FEWER = 1 << 14
 """The same where memory is needed for something else as well."""
 
 SLOTS = 1 << 20
-"""Places for older records; two that fall on one place push each other out."""
+"""Places for the records of a larger file; two that fall on one place push each other out."""
+
+
+Numbers: TypeAlias = "Callable[[], list[int]]"
+"""Tells the numbers of keys, if they are asked for: they are not, as long as nothing comes twice."""
 
 
 class Seen:
     """Remembers keys of 64 bits and a number for each.
 
-    The last `recent` keys are all known; older ones are known as long as no other has taken their place, so a key
-    that comes again far later may go unnoticed. Nothing is ever taken for another.
+    Up to `few` keys, all are known. Beyond that each has its place, and is known until another takes it: one that
+    comes again after a hundredth as many others as there are places goes unnoticed once in a hundred times. Nothing is
+    ever taken for another.
 
     Args:
-        recent: Keys that are remembered one by one, about 100 bytes each.
-        slots: Places for older keys, 16 bytes each; a power of two.
+        few: Keys that are remembered one by one, about 100 bytes each.
+        slots: Places for keys when there are more, 16 bytes each; a power of two.
     """
 
-    def __init__(self, recent: int = RECENT, slots: int = SLOTS) -> None:
-        self._limit = recent
+    def __init__(self, few: int = FEW, slots: int = SLOTS) -> None:
+        self._few = few
         self._slots = slots
-        self._recent: dict[int, int] = {}
+        # While they are few: as they came as long as all are different, with their numbers from the first repeat on.
+        self._different: set[int] = set()
+        self._came: list[tuple[list[int], Numbers]] = []
+        self._numbered: dict[int, int] = {}
         # Key and number of each place beside each other: they are then in one line of the processor's cache.
         self._table: array[int] | None = None
         self._mask = 2 * (slots - 1)
 
-    def add(self, keys: list[int], numbers: list[int]) -> Iterator[tuple[int, int]]:
+    def add(self, keys: list[int], numbers: Numbers) -> Iterator[tuple[int, int]]:
         """Remember keys with their numbers, which are not 0.
 
         Yields:
             For each key that is known already: its number now, and the one it had first.
         """
-        if self._any_older(keys):
-            yield from self._add_one_by_one(keys, numbers)
-        else:
-            firsts = list(map(self._recent.setdefault, keys, numbers))
-            if firsts != numbers:
-                yield from [(now, first) for now, first in zip(numbers, firsts, strict=True) if now != first]
-        if len(self._recent) > self._limit:
-            self._settle()
+        if self._table is not None:
+            yield from self._place(self._table, keys, numbers())
+            return
+        if not self._are_different(keys, numbers):
+            yield from self._number(keys, numbers())
+        if len(self._different) + len(self._numbered) > self._few:
+            self._move()
 
-    def _any_older(self, keys: list[int]) -> bool:
-        if self._table is None:
+    def _are_different(self, keys: list[int], numbers: Numbers) -> bool:
+        """Remember keys, if none was ever there twice."""
+        if self._numbered:
             return False
-        table, mask = self._table, self._mask
-        return any(map(eq, [table[key & mask] for key in keys], keys))
+        known = len(self._different)
+        self._different.update(keys)
+        if len(self._different) != known + len(keys):
+            return False
+        self._came.append((keys, numbers))
+        return True
 
-    def _older(self, key: int) -> int:
-        if self._table is None:
-            return 0
-        place = key & self._mask
-        return self._table[place + 1] if self._table[place] == key else 0
+    def _number(self, keys: list[int], numbers: list[int]) -> list[tuple[int, int]]:
+        """Remember keys of which some may be there already."""
+        for earlier, theirs in self._came:
+            self._numbered.update(zip(earlier, theirs(), strict=True))
+        self._came.clear()
+        self._different.clear()
+        firsts = list(map(self._numbered.setdefault, keys, numbers))
+        return [(now, first) for now, first in zip(numbers, firsts, strict=True) if now != first]
 
-    def _add_one_by_one(self, keys: list[int], numbers: list[int]) -> Iterator[tuple[int, int]]:
+    def _move(self) -> None:
+        """Give all keys their places."""
+        table = self._table = array("Q", [0]) * (2 * self._slots)
+        for keys, numbers in self._came or [(list(self._numbered), lambda: list(self._numbered.values()))]:
+            self._put(table, keys, numbers())
+        self._came.clear()
+        self._different.clear()
+        self._numbered.clear()
+
+    def _place(self, table: array[int], keys: list[int], numbers: list[int]) -> Iterator[tuple[int, int]]:
+        mask = self._mask
+        if len(set(keys)) == len(keys) and not any(map(eq, [table[key & mask] for key in keys], keys)):
+            self._put(table, keys, numbers)
+            return
         for key, number in zip(keys, numbers, strict=True):
-            first = self._recent.get(key) or self._older(key)
-            if first:
-                yield number, first
+            place = key & mask
+            if table[place] == key:
+                yield number, table[place + 1]
             else:
-                self._recent[key] = number
+                table[place] = key
+                table[place + 1] = number
 
-    def _settle(self) -> None:
-        """Move what is recent to the older ones."""
-        if self._table is None:
-            self._table = array("Q", [0]) * (2 * self._slots)
-        table, mask = self._table, self._mask
-        for key, number in self._recent.items():
+    def _put(self, table: array[int], keys: list[int], numbers: list[int]) -> None:
+        mask = self._mask
+        for key, number in zip(keys, numbers, strict=True):
             place = key & mask
             table[place] = key
             table[place + 1] = number
-        self._recent.clear()

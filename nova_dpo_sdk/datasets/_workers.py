@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 from nova_dpo_sdk.datasets._lines import Reader, open_file
 from nova_dpo_sdk.datasets._rules import LIMITS
 from nova_dpo_sdk.datasets._scan import Keys, Ledger, Order, Part, without_collector
-from nova_dpo_sdk.datasets._seen import FEW_RECENT, Seen
+from nova_dpo_sdk.datasets._seen import FEWER, Seen
 from nova_dpo_sdk.datasets._unpack import compression
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError
 
@@ -83,7 +83,7 @@ def scan_in_parts(stream: BinaryIO, order: Order, workers: int, measured: Measur
         tasks = [_Task(order, before, start, end) for start, end in zip(starts, [*starts[1:], before[0]], strict=True)]
         running = [stack.enter_context(_Worker(task)) for task in tasks[own:]]
         measured = measured or _Measured.of(stream, hashed=order.hashed)
-        ledger = Ledger(order, seen=Seen(FEW_RECENT))  # it holds the keys of another part as well
+        ledger = Ledger(order, seen=Seen(FEWER))  # it holds the keys of another part as well
         if own:
             tasks[0].show(ledger)
         for worker in running:
@@ -102,7 +102,7 @@ class _Task:
 
     def run(self) -> Part:
         """Look at the range in a process of its own."""
-        ledger = Ledger(replace(self.order, head=self.start == 0), keys=Keys())
+        ledger = Ledger(replace(self.order, start=self.start), keys=Keys())
         self.show(ledger)
         return ledger.part()
 
