@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import format_datetime
@@ -13,11 +14,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import urllib3
 from scripted import Asked, Authority, Reply, ScriptedServer, make_authority
 
 from nova_dpo_sdk._time import FakeClock, RetryPolicy
 from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, NODES, PODS, PYTORCHJOBS, KubernetesAPI, Resource
-from nova_dpo_sdk.backends._transport import Transport
+from nova_dpo_sdk.backends._transport import NoAnswerError, Transport
 from nova_dpo_sdk.errors import ClusterError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -549,3 +551,31 @@ def test_any_resource_can_be_named() -> None:
     assert Resource("kueue.x-k8s.io", "v1beta1", "workloads").path("a", "b") == (
         "/apis/kueue.x-k8s.io/v1beta1/namespaces/a/workloads/b"
     )
+
+
+REACHES_CLOSED = pytest.mark.skipif(not hasattr(urllib3.HTTPResponse, "shutdown"), reason="needs urllib3 2.3")
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, pytest.param({"Connection": "close"}, marks=REACHES_CLOSED)], ids=["kept", "closed"]
+)
+def test_an_answer_that_does_not_go_on_is_given_up_from_another_thread(
+    authority: Authority, headers: dict[str, str]
+) -> None:
+    with ScriptedServer(Reply(held=True, headers=headers)).with_tls(authority.certificate, authority.key) as server:
+        transport = Transport(f"https://localhost:{server.port}", authority.ca_pem, connect_timeout=5, read_timeout=5)
+        stream = transport.open("/", headers={}, silence=9)
+
+        def read() -> None:
+            with suppress(NoAnswerError):
+                list(stream.lines())
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        reader.join(0.2)  # until it waits for more
+        assert reader.is_alive()
+        stream.interrupt()
+        reader.join(3)
+        assert not reader.is_alive()
+        stream.close()
+        transport.close()

@@ -6,6 +6,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -108,12 +109,16 @@ class Stream:
         """Make whoever reads it stop; may be called from another thread."""
         connection: Any = self._answer.connection
         sock: Any = getattr(connection, "sock", None)
-        if sock is not None:
-            try:
+        with suppress(OSError):
+            if sock is not None:
                 # The plain method: SSLSocket's own would take the TLS state away from the thread that reads.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
-            except OSError:
                 return
+        # An answer after which the server closes holds the socket alone; before urllib3 2.3 nobody else can reach it.
+        shutdown: Any = getattr(self._answer, "shutdown", None)
+        if shutdown is not None:
+            with suppress(OSError, RuntimeError, ValueError):  # the last two: it has been read to its end
+                shutdown()
 
 
 class Transport:
