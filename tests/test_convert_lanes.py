@@ -212,6 +212,41 @@ def test_what_is_odd_in_a_block_is_told_by_its_row(layout):
     ]
 
 
+def said(*texts, names=("role", "content", "user", "assistant")):
+    role, content, *speakers = names
+    return [{role: speakers[at % 2], content: text} for at, text in enumerate(texts)]
+
+
+TALKS = {
+    "prompt-chosen-rejected": lambda turns: {"prompt": said(*turns), "chosen": [GOOD], "rejected": [BAD]},
+    "sharegpt-ranking": lambda turns: {
+        "conversations": said(*turns, names=("from", "value", "human", "gpt")),
+        "chosen": {"from": "gpt", "value": "A"},
+        "rejected": {"from": "gpt", "value": "B"},
+    },
+    "messages": lambda turns: {"messages": said(*turns, "A")},
+}
+
+
+@pytest.mark.parametrize("layout", TALKS)
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 3, 3), (1, 3, 1), (5, 1, 3)])
+def test_conversations_are_told_together_as_each_is_by_itself(layout, sizes):
+    records = [TALKS[layout](["a", "b", "c", "d", "e"][:size]) for size in sizes]
+    kind = BY_NAME[layout].kind
+    [piece] = made(layout, kind, *records)
+    assert piece.rows == len(records)
+    assert piece.text == b"".join(made(layout, kind, record)[0].text for record in records)
+
+
+@pytest.mark.parametrize("layout", TALKS)
+def test_conversations_of_no_turn_or_the_wrong_turns_are_for_the_exact_way(layout):
+    kind, good = BY_NAME[layout].kind, TALKS[layout](["a"])
+    for turns in ([], ["a", "b"]):
+        bad = TALKS[layout](turns)
+        assert [piece.rows for piece in made(layout, kind, good, bad, good)] == [1, 1, 1]
+        assert [bool(piece.text) for piece in made(layout, kind, good, bad, bad)] == [True, False]
+
+
 def test_an_escaped_word_after_an_escaped_backslash_is_seen():
     record = b'{"prompt":"a\\\\\\u0055ser:","chosen":"A","rejected":"B"}'
     assert json.loads(record)["prompt"] == "a\\User:"

@@ -48,29 +48,56 @@ _texts: Callable[[Taken], Sequence[Text]] = itemgetter(1)
 
 def asked(before: str, good: str, bad: str) -> Callable[[list[Any]], Said]:
     """Records with a conversation and two answers, each found under the name given."""
-    said = attrgetter(before, good, bad)
-
-    def read(records: list[Any]) -> Said:
-        return _said(
-            [(tuple(map(_role, asked)), [*map(_content, asked), one, two]) for asked, one, two in map(said, records)]
-        )
-
-    return read
+    talk, one, two = map(attrgetter, (before, good, bad))
+    return lambda records: _with_answers(list(map(talk, records)), list(map(one, records)), list(map(two, records)))
 
 
 def answered(before: str, good: str, bad: str) -> Callable[[list[Any]], Said]:
     """The same where each answer is a list of one message."""
-    said = attrgetter(before, good, bad)
+    talk, one, two = map(attrgetter, (before, good, bad))
+
+    def answers(side: Callable[[Any], tuple[shapes.Answer]], records: list[Any]) -> list[Text]:
+        return list(map(_content, chain.from_iterable(map(side, records))))
+
+    return lambda records: _with_answers(list(map(talk, records)), answers(one, records), answers(two, records))
+
+
+def talks(name: str) -> Callable[[list[Any]], Said]:
+    """Records with a conversation that the assistant ends."""
+    said = attrgetter(name)
 
     def read(records: list[Any]) -> Said:
-        return _said(
-            [
-                (tuple(map(_role, asked)), [*map(_content, asked), one.content, two.content])
-                for asked, (one,), (two,) in map(said, records)
-            ]
-        )
+        whole = list(map(said, records))
+        roles, columns = _in_columns(whole) or ((), [])
+        if roles and roles[-1] in _ASSISTANT:
+            return Said.in_columns(roles[:-1], columns)
+        return _said(list(map(_talk, whole)), 1)
 
     return read
+
+
+def _with_answers(said: list[list[shapes.Message]], good: list[Text], bad: list[Text]) -> Said:
+    """What conversations and the two answers to each of them say."""
+    even = _in_columns(said)
+    if even is not None:
+        roles, columns = even
+        return Said.in_columns(roles, [*columns, good, bad])
+    orders: list[Roles] = [tuple(map(_role, each)) for each in said]
+    texts = [[*map(_content, each), one, two] for each, one, two in zip(said, good, bad, strict=True)]
+    return Said([True] * len(said), orders, list(chain.from_iterable(texts)))
+
+
+def _in_columns(said: list[list[shapes.Message]]) -> tuple[Roles, list[list[Text]]] | None:
+    """The roles of conversations, and the texts of their first, second ... turns; None if their roles differ."""
+    size = len(said[0]) if said else 0
+    if list(map(len, said)).count(size) < len(said):
+        return None
+    spoken = list(chain.from_iterable(said))
+    roles = list(map(_role, spoken))
+    if roles != roles[:size] * len(said):
+        return None
+    texts = list(map(_content, spoken))
+    return tuple(roles[:size]), [texts[place::size] for place in range(size)]
 
 
 def _turns(said: Sequence[shapes.Message | shapes.Said], *answers: Text) -> Taken:
@@ -180,14 +207,6 @@ def alpaca(record: shapes.Alpaca) -> Taken | None:
 
 def alpaca_ranked(record: shapes.AlpacaRanked) -> Taken | None:
     return _instruction(record, record.chosen, record.rejected)
-
-
-def messages(record: shapes.Messages) -> Taken | None:
-    return _talk(record.messages)
-
-
-def conversations(record: shapes.Conversations) -> Taken | None:
-    return _talk(record.conversations)
 
 
 def completions(record: shapes.Completions) -> Taken | None:

@@ -55,7 +55,9 @@ class Said(NamedTuple):
 
     def only(self, keep: Sequence[bool]) -> Said:
         """Some of the records that are plain; the others are not plain any more."""
-        texts = list(chain.from_iterable(compress(self._each(), keep)))
+        ends, texts = list(self._ends()), list(self.texts)
+        for at in reversed([at for at, is_kept in enumerate(keep) if not is_kept]):  # mostly few
+            del texts[ends[at - 1] if at else 0 : ends[at]]
         return Said(spread(self.fits, keep), list(compress(self.orders, keep)), texts, self.answers)
 
     def without_last(self) -> Said:
@@ -88,5 +90,7 @@ def interleaved(columns: Sequence[Sequence[Text]]) -> list[Text]:
 
 def spread(fits: Sequence[bool], more: Sequence[bool]) -> list[bool]:
     """What is known of those that fit, told of all; the others do not fit."""
+    if all(fits):
+        return list(more)
     rest = iter(more)
     return [fit and next(rest) for fit in fits]

@@ -83,8 +83,8 @@ LANES: dict[str, tuple[Lane, ...]] = {
     "helpsteer2": (Lane(shapes.HelpSteer2, read.each(read.helpsteer2)),),
     "helpsteer3": (Lane(shapes.HelpSteer3, read.each(read.helpsteer3)),),
     "alpaca": (Lane(shapes.Alpaca, read.each(read.alpaca, answers=1), pairs=False),),
-    "messages": (Lane(shapes.Messages, read.each(read.messages, answers=1), pairs=False),),
-    "sharegpt": (Lane(shapes.Conversations, read.each(read.conversations, answers=1), pairs=False),),
+    "messages": (Lane(shapes.Messages, read.talks("messages"), pairs=False),),
+    "sharegpt": (Lane(shapes.Conversations, read.talks("conversations"), pairs=False),),
     "prompt-completion": (
         Lane(shapes.Completion, read.fields(USER, "prompt", "completion"), pairs=False),
         Lane(shapes.Completions, read.each(read.completions, answers=1), pairs=False),
