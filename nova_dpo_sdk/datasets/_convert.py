@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.datasets._files import open_private, publish, refuse_same
-from nova_dpo_sdk.datasets._lanes import FastLane
+from nova_dpo_sdk.datasets._lanes import FastLane, Piece
 from nova_dpo_sdk.datasets._layouts import BY_NAME, LAYOUTS, Layout, Record, detect
 from nova_dpo_sdk.datasets._local_images import place_local
 from nova_dpo_sdk.datasets._mend import (
@@ -255,19 +255,23 @@ class _Work:
     mended: Counter[str] = field(default_factory=Counter[str])
     details: list[ConversionDetail] = field(default_factory=list[ConversionDetail])
 
-    def convert(self, block: Block) -> Iterator[bytes]:
+    def convert(self, block: Block) -> Iterator[bytes | memoryview]:
         """The Nova lines of a block, in pieces."""
-        for first, count, text in self.lane.convert(block):
-            if text:
-                self.read += count
-                self.written += count
-                yield text
-                continue
-            for at in range(first, first + count):
-                row = block.rows[at]
-                if not is_blank(row) and (line := self.line(block.first + at, row)) is not None:
-                    self.written += 1
-                    yield line + b"\n"
+        # All before the first is written: the exact way takes half of the time when it does not begin anew each time.
+        yield from [self._lines(block, piece) for piece in self.lane.convert(block)]
+
+    def _lines(self, block: Block, piece: Piece) -> bytes | memoryview:
+        if piece.text:
+            self.read += piece.rows
+            self.written += piece.rows
+            return piece.text
+        lines = list[bytes]()
+        for at in range(piece.first, piece.first + piece.rows):
+            row = block.rows[at]
+            if not is_blank(row) and (line := self.line(block.first + at, row)) is not None:
+                self.written += 1
+                lines += (line, b"\n")
+        return b"".join(lines)
 
     def line(self, number: int, row: Row) -> bytes | None:
         """The Nova line of one row, or None when it is dropped."""
@@ -418,7 +422,7 @@ class _NewFile:
         except OSError as error:
             raise self._fault(error) from error
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         try:
             self._file.write(data)
         except OSError as error:

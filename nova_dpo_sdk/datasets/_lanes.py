@@ -104,7 +104,7 @@ class Piece(NamedTuple):
 
     first: int
     rows: int
-    text: bytes
+    text: bytes | memoryview
 
 
 class FastLane:
@@ -201,11 +201,11 @@ def _pieces(fits: list[bool], text: bytes, ends: list[int], doubtful: set[int]) 
     """
     rows = [row for row, fit in enumerate(fits) if fit]
     odd = sorted([*(row for row, fit in enumerate(fits) if not fit), *map(rows.__getitem__, doubtful)])
-    starts, line, made = [0, *ends], 0, list[Piece]()
+    starts, line, made, view = [0, *ends], 0, list[Piece](), memoryview(text)
     for first, last in pairwise([-1, *odd, len(fits)]):  # between two rows for the exact way, or the ends of the block
         count = last - first - 1
         if count:
-            made.append(Piece(first + 1, count, text[starts[line] : starts[line + count]]))
+            made.append(Piece(first + 1, count, view[starts[line] : starts[line + count]]))
             line += count
         if last == len(fits):
             break
