@@ -61,7 +61,7 @@ def test_what_needs_care_is_left_to_the_exact_way():
     start, middle, end = made("prompt-chosen-rejected", "preference", good, *bad, good)
     assert (start.first, start.rows, start.text) == (0, 1, end.text)
     assert (middle.first, middle.rows, middle.text) == (1, len(bad), b"")
-    assert (end.first, end.rows, end.text.count(b"\n")) == (len(bad) + 1, 1, 1)
+    assert (end.first, end.rows, bytes(end.text).count(b"\n")) == (len(bad) + 1, 1, 1)
 
 
 def test_escaped_characters_stay_as_they_are():
@@ -169,7 +169,7 @@ def test_an_odd_transcript_leaves_those_beside_it_on_the_lane(odd, kind):
     first, middle, last = made("hh-rlhf", kind, talk(1), talk(2), odd, odd, talk(3), talk(1))
     assert [(piece.first, piece.rows) for piece in (first, middle, last)] == [(0, 2), (2, 2), (4, 2)]
     assert middle.text == b""
-    assert first.text + last.text == made("hh-rlhf", kind, talk(1), talk(2), talk(3), talk(1))[0].text
+    assert b"".join((first.text, last.text)) == made("hh-rlhf", kind, talk(1), talk(2), talk(3), talk(1))[0].text
 
 
 @pytest.mark.parametrize("odd", ODD_TALKS)
