@@ -10,10 +10,12 @@ import textwrap
 import threading
 import time
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import urllib3
+from botocore.exceptions import BotoCoreError, ClientError
 from rehearsal import JOBS, Kubectl, job, put_pairs, recipe
 
 from nova_dpo_sdk.errors import ConfigurationError
@@ -144,6 +146,23 @@ def test_a_defect_of_the_cloud_is_an_answer_and_a_log_record(caplog: pytest.LogC
         assert client("GET", JOBS).status == 200
         client.close()
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_who_is_held_up_until_the_cloud_stops_is_no_defect_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    with LocalCloud(FakeClock()) as cloud:
+        eks = cloud.hyperpod().aws.client("eks")
+        held = cloud.faults.slow("DescribeCluster", 60, service="eks")
+
+        def ask() -> None:
+            with suppress(BotoCoreError, ClientError):
+                eks.describe_cluster(name=cloud.eks_name)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        while held.times:
+            thread.join(0.01)
+    thread.join(10)
+    assert "failed to answer" not in caplog.text
 
 
 def test_a_cloud_runs_once() -> None:

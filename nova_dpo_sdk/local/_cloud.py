@@ -117,6 +117,7 @@ class LocalCloud:
         self.training = self._training()
         """The training jobs: their quotas and roles, and failures to come, such as `training.capacity_error()`."""
         self._access = mapped(LOCAL_KEYS, cluster=self.cluster.eks_name, account=account, role=role)
+        self._eks_endpoint = ""
         self._running: tuple[LocalConnection, LoopbackServer, LoopbackServer] | None = None
         self._used = False
 
@@ -166,6 +167,7 @@ class LocalCloud:
         aws, kubernetes = LoopbackServer(front), LoopbackServer(self._api(), certificates.server)
         aws.start()
         kubernetes.start()
+        self._eks_endpoint = kubernetes.endpoint
         self._running = self._connect(aws, kubernetes, certificates.ca_pem), aws, kubernetes
 
     def stop(self) -> None:
@@ -352,7 +354,7 @@ class LocalCloud:
             self.logs,
             TrainingFront(self.training, self.training_logs),
             account=self.account,
-            eks=lambda: (self.kubernetes_endpoint, ca_pem),
+            eks=lambda: (self._eks_endpoint, ca_pem),  # also told to who was held up until the cloud stops
             lock=self._lock,
             now=self.clock.now,
             advance=self.advance,
