@@ -1,13 +1,14 @@
 """How fast preference data are validated, beside bare JSON parsing of the same files and beside other validators.
 
-    python benchmarks/validate.py [--megabytes 40] [--runs 5] [--large 500] [--aws-validator PATH]
+    python benchmarks/validate.py [--megabytes 40] [--runs 5] [--large 1000] [--aws-validator PATH]
 
 Prints medians in MB/s per CPU second, and each as a share of the floor: `orjson.loads` on every line and nothing
 else (left out where orjson is not installed). The rows of this package read the file and build the full report in one
 process, with the rules that are named. Then:
 
 - what one bad line in a hundred costs, as a share of the speed of the same lines without it,
-- two processes against one, by the clock (`--large` megabytes; 0 leaves it out),
+- what repeats and the profile add in a large file (`--large` megabytes; 0 leaves it out),
+- two processes against one on that file, by the clock,
 - the peak memory of a process that reads that file plain, as gzip and as zstd,
 - other validators on records of 1 KB: AWS's sample script (`nova_ft_dataset_validator.py` of aws-samples'
   amazon-nova-samples, where `--aws-validator` names it) and the Nova Forge SDK's validator for SFT
@@ -210,22 +211,38 @@ def enlarge(source: Path, path: Path, total: int) -> Path:
 
 
 def print_large(folder: Path, megabytes: int, runs: int) -> None:
-    """Two processes against one, and the peak memory."""
-    small = generate(folder / "small.jsonl", size=1_000, total=min(megabytes, 20) * 1_000_000)
-    large = enlarge(small, folder / "large.jsonl", megabytes * 1_000_000)
+    """What repeats and the profile cost in a large file, two processes against one, and the peak memory."""
+    for size in (8_000, 1_000):
+        small = generate(folder / "small.jsonl", size=size, total=min(megabytes, 20) * 1_000_000)
+        large = enlarge(small, folder / "large.jsonl", megabytes * 1_000_000)
+        print(f"\none file of {megabytes:,} MB, records of {size:,} bytes")
+        print_shares(large, min(runs, 3))
     rows: Rows = {
         "one": (large, lambda path: report(path, workers=1)),
         "two": (large, lambda path: report(path, workers=2)),
     }
     taken = times_of(rows, min(runs, 3), time.perf_counter)
     one, two = map(statistics.median, taken.values())
-    print(f"\none file of {megabytes:,} MB, records of 1 KB")
     print(f"  one process {one:.2f} s ({rate(large, one):.0f} MB/s), two {two:.2f} s: {one / two:.2f} times as fast")
     for name, path in {"plain": large, "gzip": as_gzip(large), "zstd": as_zstd(large)}.items():
         if path is not None:
             own, others = peak_memory(path)
             more = f", each of two helpers {others:.0f} MB" if others else ""
             print(f"  peak memory, {name}: {own:.0f} MB{more}", flush=True)
+
+
+def print_shares(large: Path, runs: int) -> None:
+    """What repeats, and repeats and the profile, add to the time of all other rules."""
+    rows: Rows = {
+        "none": (large, lambda path: report(path, REPEATS_OFF)),
+        "repeats": (large, report),
+        "repeats and the profile, one pass": (large, lambda path: report(path, profile=True)),
+    }
+    taken = times_of(rows, runs)
+    bare = taken.pop("none")
+    for name, times in taken.items():
+        more = statistics.median(time / other - 1 for time, other in zip(times, bare, strict=True))
+        print(f"  {name:34} +{more:.0%} of the time", flush=True)
 
 
 def as_gzip(path: Path) -> Path:
@@ -341,7 +358,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=40)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--large", type=int, default=500)
+    parser.add_argument("--large", type=int, default=1000)
     parser.add_argument("--aws-validator", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -145,7 +145,13 @@ def test_records_are_counted_alike_many_at_a_time_and_one_by_one(kind: str, seed
     assert counted(first) == counted(many)
 
 
-spreads = st.builds(Spread, st.integers(0, 900), st.integers(100, 600), st.integers(1, 5))
+tiers = st.lists(st.tuples(st.integers(0, 900), st.integers(1, 5)), max_size=3, unique_by=lambda tier: tier[0])
+spreads = st.builds(
+    lambda first, more, stretch: Spread(tuple(sorted([(0, first), *(each for each in more if each[0])])), stretch),
+    st.integers(1, 5),
+    tiers,
+    st.integers(100, 600),
+)
 
 
 @given(spreads, st.integers(0, 3000), st.integers(1, 3000))
@@ -157,8 +163,14 @@ def test_the_measured_bytes_hang_on_their_place_alone(spread: Spread, start: int
             assert not counted[place - start]
             counted[place - start] = weight
     assert counted == [spread.weight(at) for at in range(start, start + size)]
-    if spread.every > 1 and size > spread.every * spread.stretch and start >= spread.whole:
-        assert 0 < counted.count(spread.every) < size
+
+
+def test_one_stretch_in_so_many_is_measured() -> None:
+    spread = Spread()
+    for start, end, every in (0, 16 << 20, 1), (16 << 20, 144 << 20, 16), (144 << 20, 144 << 24, 64):
+        spans = list(spread.spans(start, end))
+        assert sum(high - low for low, high, _ in spans) * every == end - start
+        assert {weight for _, _, weight in spans} == {every}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -185,8 +197,8 @@ def test_a_part_of_the_records_is_the_same_part_however_the_file_is_cut(kind: st
     assert some.measured <= every.measured == every.records
     longest = max(some.tokens.distribution().maximum, tokens_of(some.longest))
     assert every.tokens.distribution().maximum <= longest
-    if spread.every == 1:
-        assert {**counted(some), "longest": 0} == counted(every)
+    if all(every == 1 for _, every in spread.tiers):
+        assert counted(some) == counted(every)
 
 
 def test_of_a_large_file_a_part_is_measured_and_said_to_be(tmp_path: Path) -> None:
@@ -223,7 +235,7 @@ def test_a_record_that_advice_may_not_hold_is_not_called_held(tmp_path: Path) ->
     assert "holds 99 of 100 records" in str(profile.recommend())
 
 
-NOWHERE = Spread(whole=0, stretch=1, every=1 << 40)
+NOWHERE = Spread(tiers=((0, 1 << 40),), stretch=1)
 
 
 def test_the_longest_record_is_known_whatever_is_in_it(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from nova_dpo_sdk.datasets._records import look
 from nova_dpo_sdk.datasets._rules import LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from nova_dpo_sdk.datasets._harvest import Harvest
     from nova_dpo_sdk.datasets._lines import Lines
@@ -39,30 +39,36 @@ class Spread:
     It hangs on nothing but the place in the file, so that the same records are measured in how many processes ever.
 
     Attributes:
-        whole: Bytes at the beginning of which all are measured.
+        tiers: Where each begins, the first at 0, and of how many stretches the middle one is measured from there on:
+            it counts as many times.
         stretch: Bytes of a stretch.
-        every: The middle one of so many stretches is measured, and counts as many times.
     """
 
-    whole: int = 16 << 20
+    tiers: tuple[tuple[int, int], ...] = ((0, 1), (16 << 20, 16), (144 << 20, 64))
     stretch: int = 1 << 15
-    every: int = 32
 
     def weight(self, place: int) -> int:
         """How many times a record counts that begins at a place; 0 where none is measured."""
-        if place < self.whole:
-            return 1
-        return self.every * ((place - self.whole) // self.stretch % self.every == self.every // 2)
+        begin, every = max(tier for tier in self.tiers if tier[0] <= place)
+        return every if (place - begin) // self.stretch % every == every // 2 else 0
 
     def spans(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """What is measured between two places: from where, to where, and how many times it counts."""
-        if start < self.whole:
-            yield start, min(end, self.whole), 1
-        step, head = self.stretch * self.every, self.whole + self.every // 2 * self.stretch
-        for place in range(head + max(0, start - head) // step * step, end, step):
+        ends = [*(begin for begin, _ in self.tiers[1:]), end]
+        for (begin, every), limit in zip(self.tiers, ends, strict=True):
+            if start < limit and begin < end:
+                for low, high in self._stretches(begin, every, start, min(end, limit)):
+                    yield low, high, every
+
+    def _stretches(self, begin: int, every: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+        if every == 1:
+            yield max(begin, start), end
+            return
+        step, first = self.stretch * every, begin + every // 2 * self.stretch
+        for place in range(first + max(0, start - first) // step * step, end, step):
             low, high = max(place, start), min(place + self.stretch, end)
             if low < high:
-                yield low, high, self.every
+                yield low, high
 
 
 class Census:
@@ -183,7 +189,7 @@ class Census:
             weight = 1 if self._spread is None else self._spread.weight(offset + lines.start(row))
             sight = look(lines[row], preference=self._preference) if weight else None
             if sight is None:
-                self.longest = max(self.longest, lines.longest([row]))
+                self._left_out(lines, [row])
             else:
                 self._measure_one(sight, weight)
         return list(harvest.prompt_keys())
@@ -194,11 +200,16 @@ class Census:
         for low, high, weight in self._spans(offset, len(lines.data)):
             # A line belongs to where it begins.
             start, end = (bisect_left(rows, lines.first_from(place - offset)) for place in (low, high))
-            self.longest = max(self.longest, lines.longest(rows[done:start]))
+            self._left_out(lines, rows[done:start])
             done = end
             if start < end:
                 self._measure(_Columns(harvest, start, end), weight)
-        self.longest = max(self.longest, lines.longest(rows[done:]))
+        self._left_out(lines, rows[done:])
+
+    def _left_out(self, lines: Lines, rows: Sequence[int]) -> None:
+        """Remember how long the lines are that are not measured."""
+        if lines.has_longer(max(0, self.longest - 1)):  # but for its newline
+            self.longest = max(self.longest, lines.longest(rows))
 
     def _spans(self, offset: int, size: int) -> Iterable[tuple[int, int, int]]:
         end = offset + size
