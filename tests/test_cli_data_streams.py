@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import socket
@@ -280,3 +281,13 @@ def test_a_conversion_says_of_the_whole_file_what_a_check_would_say(shell, cloud
     where = ["--output", f"s3://{cloud.bucket}/runs", *shell.local(cloud)]
     assert "[few-records]" in shell("data", "upload", path, *where).err
     assert "[few-records]" not in shell("data", "upload", path, *where, "--rule", "few-records=off").err
+
+
+def test_good_records_in_a_file_that_cannot_be_used_are_told_apart(shell, write_jsonl):
+    path = write_jsonl("p.jsonl", GOOD)
+    path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    told = shell("data", "check", path.with_suffix(".jsonl.gz"))
+    assert (told.code, "5 preference records, good, in a file that is not; 1 error" in " ".join(told.out.split())) == (
+        1,
+        True,
+    )

@@ -1,6 +1,7 @@
 import gzip
 import json
 import sys
+import tracemalloc
 from types import MappingProxyType, SimpleNamespace
 
 import pytest
@@ -317,3 +318,29 @@ def test_the_same_array_gives_the_same_lines_as_jsonl(tmp_path):
     _, from_array = convert(tmp_path, tmp_path / "a.json")
     _, from_lines = convert(tmp_path, write_lines(tmp_path / "a.jsonl", records))
     assert from_array == from_lines
+
+
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_a_line_that_is_too_long_to_be_held_is_dropped_and_counted(tmp_path, end):
+    longest = _sources.LONGEST
+    fits = b'{"pad":"' + b"a" * (longest - len(LINE) - 10) + b'",' + LINE[1:]  # with its end just short enough
+    assert len(fits + b"\n") == longest
+    path = saved(tmp_path, b"".join([LINE, b"\n", fits, b"\n", b'{"a":"' + b"b" * (longest * 2), b"\n", LINE, end]))
+    result, made = convert(tmp_path, path)
+    assert made == [MADE] * 3
+    assert result.dropped == {"source-too-long": 1}
+    assert (result.details[0].record, f"{longest * 2 + 7:,} bytes" in result.details[0].message) == (3, True)
+
+
+def test_a_file_of_one_endless_line_takes_little_memory(tmp_path):
+    path = tmp_path / "endless.jsonl"
+    with path.open("wb") as file:
+        file.write(b'{"messages":"')
+        for _ in range(150):
+            file.write(b"a" * 1_000_000)
+    tracemalloc.start()
+    with pytest.raises(DatasetError, match=r"more than 32 MiB.*150,000,013 bytes"):
+        convert(tmp_path, path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80_000_000

@@ -226,6 +226,8 @@ def headline(report: Report, whole: Sequence[Finding] = ()) -> str:
     errors = report.errors + sum(finding.is_error for finding in whole)
     warnings = report.warnings + sum(finding.severity is Severity.WARNING for finding in whole)
     state = "good" if report.ok else f"{report.good:,} good and {report.bad:,} bad"
+    if not (report.ok or report.bad):
+        state = "good, in a file that is not"
     counts = f"{plural(errors, 'error')}, {plural(warnings, 'warning')}"
     return f"{report.path}: {plural(report.records, f'{report.kind} record')}, {state}; {counts}; {size(report.size)}"
 

@@ -31,6 +31,7 @@ from nova_dpo_sdk.datasets._mend import (
 from nova_dpo_sdk.datasets._own import own_line
 from nova_dpo_sdk.datasets._sources import (
     Block,
+    LongLine,
     Row,
     Source,
     SourceLike,
@@ -336,6 +337,8 @@ def _line(layout: Layout, kind: str, row: Row, notes: Notes) -> bytes:
 
 
 def _object(row: Row) -> Record:
+    if isinstance(row, LongLine):
+        raise Drop("source-too-long", f"{row.size:,} bytes")
     try:
         record = decode(row)
     except UnicodeDecodeError as error:

@@ -37,6 +37,7 @@ DROPS: Mapping[str, str] = {
     "image-places": "There are `<image>` places in the texts, but not as many as images.",
     "media-not-supported": "A turn has audio, video or a document.",
     "lone-surrogate": "A text has half of a UTF-16 pair, which UTF-8 cannot write.",
+    "source-too-long": "The line in the source has more than 32 MiB, which no record needs.",
     "line-too-long": "The record would take more than 4 MiB, which no context of Nova holds.",
     "reserved-word": "A text has a word that Nova's training reserves for itself.",
     "bad-record": "The record is in Nova's own layout and breaks a rule of it.",

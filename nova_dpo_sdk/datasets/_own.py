@@ -60,7 +60,7 @@ def _refuse_faults(line: bytes, kind: str, notes: Notes) -> None:
     faults = min(found, key=len)
     if faults:
         first, more = faults[0], f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-        raise Drop("bad-record", f"{first.code} at {first.path}: {first.message}{more}")
+        raise Drop("bad-record", f"{first.code} at {first.path}: {first.message.removesuffix('.')}{more}")
 
 
 def _errors(explainer: Explainer, line: bytes, notes: Notes) -> list[Fault]:

@@ -232,7 +232,7 @@ class Report:
         return "\n".join(lines)
 
     def _headline(self) -> str:
-        verdict = "ok" if self.ok else f"{self.bad:,} bad"
+        verdict = "ok" if self.ok else f"{self.bad:,} bad" if self.bad else "bad as a file"
         return (
             f"{self.path}: {verdict}; {plural(self.records, f'{self.kind} record')}, {plural(self.errors, 'error')}, "
             f"{plural(self.warnings, 'warning')}, {self.size:,} bytes"

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 BLOCK = 1 << 17
 """Bytes handed on at once from a text file: few enough for a cache, enough to forget what a block costs by itself."""
 
+LONGEST = 32 << 20
+"""Bytes of a line that is read from a text file; a longer one is dropped without being held."""
+
 ROWS = 512
 """Rows handed on at once from a table or a collection."""
 
@@ -196,21 +199,54 @@ def _optional(name: str) -> Any:
         return None
 
 
+class LongLine(bytes):
+    """Stands for a line that is too long to be held; no JSON, whoever reads it.
+
+    Attributes:
+        size: Bytes that the line has.
+    """
+
+    size: int = 0
+
+
+class _Line:
+    """A line that has not ended yet; of one that is too long its length alone."""
+
+    def __init__(self, begun: bytes = b"") -> None:
+        self._parts = [begun]
+        self.size = len(begun)
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        if self.size > LONGEST:
+            self._parts.clear()
+        else:
+            self._parts.append(data)
+
+    def ended(self, end: bytes = b"") -> bytes:
+        self.add(end)
+        if self.size <= LONGEST:
+            return b"".join(self._parts)
+        line = LongLine(b"{")
+        line.size = self.size
+        return line
+
+
 def _line_blocks(path: Path) -> Iterator[Block]:
-    first, parts = 1, [b""]
+    first, line = 1, _Line()
     with _Text(path) as text:
         while data := text.read():
             rows: list[Row] = BytesIO(data).readlines()  # splitting would look at each byte by itself
             rest = b"" if data.endswith(b"\n") else rows.pop()
             if rows:
-                rows[0] = b"".join([*parts, rows[0]])
-                parts = [rest]
+                rows[0] = line.ended(rows[0])
+                line = _Line(rest)
                 yield Block(first, rows)
                 first += len(rows)
             else:
-                parts.append(rest)
-    if any(parts):
-        yield Block(first, [b"".join(parts)])
+                line.add(rest)
+    if line.size:
+        yield Block(first, [line.ended()])
 
 
 # --- one JSON array, element by element -----------------------------------------------------------------------
