@@ -225,6 +225,17 @@ TALKS = {
         "rejected": {"from": "gpt", "value": "B"},
     },
     "messages": lambda turns: {"messages": said(*turns, "A")},
+    "ultrafeedback": lambda turns: {
+        "prompt": (turns or ["a"])[0],
+        "chosen": said(*turns, "A"),
+        "rejected": said(*turns, "B"),
+    },
+    "helpsteer3": lambda turns: {
+        "context": said(*turns),
+        "response1": "A",
+        "response2": "B",
+        "overall_preference": len(turns) - 2,
+    },
 }
 
 
@@ -236,6 +247,31 @@ def test_conversations_are_told_together_as_each_is_by_itself(layout, sizes):
     [piece] = made(layout, kind, *records)
     assert piece.rows == len(records)
     assert piece.text == b"".join(made(layout, kind, record)[0].text for record in records)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"score_chosen": 1, "score_rejected": 1},
+        {"chosen": said("a", "b", "a", "A")},
+        {"rejected": said("b", "B")},
+        {"prompt": "b"},
+        {"prompt": None},
+        {"chosen": [GOOD], "rejected": [BAD]},
+        {"rejected": [{"role": "system", "content": "a"}, BAD]},
+        {side: [{"role": "system", "content": "a"}, answer] for side, answer in (("chosen", GOOD), ("rejected", BAD))},
+    ],
+)
+def test_one_odd_pair_of_conversations_is_told_among_others(tmp_path, odd):
+    good = TALKS["ultrafeedback"](["a"])
+    result, written = preferences(tmp_path, good, good | odd, good, layout="ultrafeedback")
+    alone, by_itself = preferences(tmp_path, good, good | odd, layout="ultrafeedback")
+    assert (result.dropped, result.mended) == (alone.dropped, alone.mended)
+    assert written == [*by_itself, by_itself[0]]
+    lane = FastLane("ultrafeedback", "preference")
+    first, second = (json.dumps(record).encode() for record in (good, good | odd))
+    assert lane.convert(Block(1, [first]))[0].text
+    assert bool(lane.convert(Block(2, [second, second]))[0].text) == (odd.get("chosen") == [GOOD])
 
 
 @pytest.mark.parametrize("layout", TALKS)

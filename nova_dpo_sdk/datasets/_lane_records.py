@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, compress
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +21,11 @@ Taken: TypeAlias = "tuple[Roles, Sequence[Text]]"
 _EMPTY = Raw(b'""')
 _ASSISTANT = frozenset(name for name, role in ROLES.items() if role == "assistant")
 
+_LAST = {(name,) for name in _ASSISTANT}
+
+_chosen = attrgetter("chosen")
+_rejected = attrgetter("rejected")
+_prompt = attrgetter("prompt")
 _role = attrgetter("role")
 _content = attrgetter("content")
 
@@ -127,7 +132,27 @@ def orca(record: shapes.Orca) -> Taken | None:
     return SYSTEM_USER, (record.system, asked, record.chosen, record.rejected)
 
 
-def sides(record: shapes.Sides) -> Taken | None:
+def sides(records: list[shapes.Sides]) -> Said:
+    """Two whole conversations, of which both may repeat the prompt."""
+    return _even_sides(records) or _said(list(map(_sides, records)))
+
+
+def _even_sides(records: list[shapes.Sides]) -> Said | None:
+    """The same where all have one order; None if some have another, or there is anything else about one of them."""
+    good, bad = _in_columns(list(map(_chosen, records))), _in_columns(list(map(_rejected, records)))
+    if good is None or bad is None or any(map(shapes.Sides.is_tie, records)):
+        return None
+    (roles, texts), (others, rejected) = good, bad
+    first = 1 if roles[:1] == ("system",) else 0
+    prompts = list(map(_prompt, records))
+    is_told = texts[first : first + 1] == [prompts] and roles[first] == "user"
+    is_whole = is_told or prompts.count(shapes.ABSENT) == len(prompts)
+    if not is_whole or roles != others or roles[-1:] not in _LAST or texts[:-1] != rejected[:-1]:
+        return None
+    return Said.in_columns(roles[:-1], [*texts, rejected[-1]])
+
+
+def _sides(record: shapes.Sides) -> Taken | None:
     if record.is_tie():
         return None
     taken = _two_talks(record.chosen, record.rejected)
@@ -180,12 +205,15 @@ def helpsteer2(record: shapes.HelpSteer2) -> Taken | None:
     return USER, (record.prompt, *(sides if strength < 0 else sides[::-1]))
 
 
-def helpsteer3(record: shapes.HelpSteer3) -> Taken | None:
-    strength = record.overall_preference
-    if strength == 0:
-        return None
-    sides = (record.response1, record.response2)
-    return _turns(record.context, *(sides if strength < 0 else sides[::-1]))
+def helpsteer3(records: list[shapes.HelpSteer3]) -> Said:
+    """A context and two answers, with a number that says which is preferred; none is where it is zero."""
+    fits = [record.overall_preference != 0 for record in records]
+    kept = records if all(fits) else list(compress(records, fits))
+    is_first = [record.overall_preference < 0 for record in kept]
+    good = [record.response1 if first else record.response2 for record, first in zip(kept, is_first, strict=True)]
+    bad = [record.response2 if first else record.response1 for record, first in zip(kept, is_first, strict=True)]
+    said = _with_answers([record.context for record in kept], list(good), list(bad))
+    return said._replace(fits=fits)
 
 
 def _instruction(record: shapes.Alpaca | shapes.AlpacaRanked, *answers: Text) -> Taken | None:

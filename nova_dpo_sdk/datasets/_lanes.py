@@ -52,7 +52,7 @@ class Lane(NamedTuple):
     differ: bool = False
 
 
-_SIDES = Lane(shapes.Sides, read.each(read.sides))
+_SIDES = Lane(shapes.Sides, read.sides)
 _TEXTS = Lane(shapes.Texts, read.fields(USER, "prompt", "chosen", "rejected"))
 _LISTS = Lane(shapes.Lists, read.answered("prompt", "chosen", "rejected"))
 _SCORED_LISTS = Lane(shapes.ScoredLists, read.each(read.scored_lists))
@@ -81,7 +81,7 @@ LANES: dict[str, tuple[Lane, ...]] = {
     "rejected-message": (Lane(shapes.RejectedMessage, read.each(read.rejected_message)),),
     "rejected-messages": (Lane(shapes.RejectedMessages, read.each(read.rejected_messages)),),
     "helpsteer2": (Lane(shapes.HelpSteer2, read.each(read.helpsteer2)),),
-    "helpsteer3": (Lane(shapes.HelpSteer3, read.each(read.helpsteer3)),),
+    "helpsteer3": (Lane(shapes.HelpSteer3, read.helpsteer3),),
     "alpaca": (Lane(shapes.Alpaca, read.each(read.alpaca, answers=1), pairs=False),),
     "messages": (Lane(shapes.Messages, read.talks("messages"), pairs=False),),
     "sharegpt": (Lane(shapes.Conversations, read.talks("conversations"), pairs=False),),
