@@ -255,6 +255,12 @@ def test_another_process_can_attach(tmp_path: Path) -> None:
         assert found["Body"].read() == b"x"
 
 
+@pytest.mark.parametrize("wrong", ["cloud.json", {}, {"region": "us-east-1"}, None])
+def test_what_tells_no_cloud_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"tells no cloud\. Pass what connection\(\)\.to_dict\(\) gave"):
+        LocalCloud.attach(wrong)
+
+
 def test_an_attached_cloud_makes_tokens_and_backends_of_its_own() -> None:
     with LocalCloud(FakeClock()) as cloud:
         attached = LocalCloud.attach(cloud.connection().to_dict(), clock=cloud.clock)

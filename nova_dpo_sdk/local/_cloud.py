@@ -131,8 +131,17 @@ class LocalCloud:
 
         Returns:
             A connection with `session()`, `hyperpod()` and `output`.
+
+        Raises:
+            ConfigurationError: `connection` is something else.
         """
-        return LocalConnection(**connection, clock=clock or SystemClock())
+        try:
+            return LocalConnection(**connection, clock=clock or SystemClock())
+        except TypeError as error:
+            raise ConfigurationError(
+                f"connection is a {type(connection).__name__} that tells no cloud. Pass what connection().to_dict() "
+                "gave, such as json.loads(Path('cloud.json').read_text())."
+            ) from error
 
     def __enter__(self) -> Self:
         self.start()
