@@ -74,6 +74,22 @@ def test_bad_data_leave_nothing_in_s3(tmp_path: Path, nova: Any, cloud: Any) -> 
         assert not any(key.endswith(".jsonl") for key in below(cloud))
 
 
+def test_a_file_that_another_of_its_size_takes_the_place_of_is_not_left_in_s3(
+    tmp_path: Path, nova: Any, cloud: Any
+) -> None:
+    lines = good(300, 60_000)
+    data = PreferenceDataset.from_jsonl(write(tmp_path / "large.jsonl", *lines))
+    other = write(tmp_path / "other.jsonl", *lines[::-1])
+
+    def told(_: int) -> None:
+        if other.exists():
+            other.replace(data.path)
+
+    with pytest.raises(DatasetError, match="changed while it was read"):
+        nova.upload(data, on_progress=told)
+    assert not any(key.endswith(".jsonl") for key in below(cloud))
+
+
 def test_a_large_file_goes_in_parts_and_only_once(tmp_path: Path, nova: Any, cloud: Any) -> None:
     data = PreferenceDataset.from_jsonl(write(tmp_path / "large.jsonl", *good(300, 60_000)))
     keys = puts(nova)

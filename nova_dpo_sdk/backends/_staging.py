@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from nova_dpo_sdk.aws import measure
 from nova_dpo_sdk.datasets import Dataset
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.datasets import Report
 
 D = TypeVar("D", bound=Dataset)
+_State: TypeAlias = "tuple[int, int, int, int]"
 
 
 def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] | None = None) -> D:
@@ -39,10 +40,19 @@ def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] |
             return replace(data, known=data.check(hashed=True))
         hashing = pool.submit(_measured, data)
         aws.check_bucket(output)
-        measured = hashing.result()
+        measured, state = hashing.result()
         # The check looks at the file in processes of its own, so that this one is free to send.
         checking = pool.submit(data.check_measured, measured)
-        return _send(aws, data, output.join("datasets", measured.sha256, data.name), measured, checking, on_progress)
+
+        def agreed() -> None:
+            if checking.result().sha256 != measured.sha256 or _state(data) != state:
+                # By another file of this name, what was sent and what was checked may be two things.
+                raise DatasetError(
+                    f"{data.where} changed while it was read; write it to its end first, then upload it."
+                )
+
+        uri = output.join("datasets", measured.sha256, data.name)
+        return _send(aws, data, uri, measured, checking, agreed, on_progress)
 
 
 def _send(
@@ -51,6 +61,7 @@ def _send(
     uri: S3Uri,
     measured: Measured,
     checking: Future[Report],
+    agreed: Callable[[], None],
     on_progress: Callable[[int], None] | None,
 ) -> D:
     def told(count: int) -> None:
@@ -58,10 +69,6 @@ def _send(
             checking.result()  # bad data stop the upload at once
         if on_progress is not None:
             on_progress(count)
-
-    def agreed() -> None:
-        if checking.result().sha256 != measured.sha256:
-            raise DatasetError(f"{data.where} changed while it was read; write it to its end first, then upload it.")
 
     aws.upload(
         data.path,
@@ -74,6 +81,16 @@ def _send(
     return replace(data, sources=(aws.ranged(uri),), known=checking.result())
 
 
-def _measured(data: Dataset) -> Measured:
+def _measured(data: Dataset) -> tuple[Measured, _State | None]:
     with data.open() as file:
-        return measure(file)
+        state = _state(data)
+        return measure(file), state
+
+
+def _state(data: Dataset) -> _State | None:
+    """Which file has the name, and when it was written last; None when none has."""
+    try:
+        status = data.path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns
