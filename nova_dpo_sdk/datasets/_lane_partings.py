@@ -9,7 +9,7 @@ from itertools import compress, count, repeat
 from operator import attrgetter, contains, getitem, itemgetter
 from typing import TYPE_CHECKING
 
-from nova_dpo_sdk.datasets._lane_said import USER, Said
+from nova_dpo_sdk.datasets._lane_said import USER, Said, copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ _rejected = attrgetter("rejected")
 
 def two_texts(records: list[shapes.TwoTexts]) -> Said:
     """Two texts that begin alike; what they share up to the last space is the prompt."""
-    chosen, rejected = list(map(bytes, map(_chosen, records))), list(map(bytes, map(_rejected, records)))
+    chosen, rejected = copies(list(map(_chosen, records))), copies(list(map(_rejected, records)))
     ends = partings(chosen, rejected)
     cuts = list(map(bytes.rfind, chosen, repeat(b" "), repeat(0), ends))
     words = [one[cut : end + 1] for one, cut, end in zip(chosen, cuts, ends, strict=True)]

@@ -9,7 +9,7 @@ from itertools import accumulate, chain, compress, pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from nova_dpo_sdk.datasets._lane_said import Roles, Said, Text, spread
+from nova_dpo_sdk.datasets._lane_said import Roles, Said, Text, copies, spread
 from nova_dpo_sdk.datasets._search import spotter
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def transcripts(records: list[shapes.Transcripts]) -> Said:
     A name that stays in a text is a suspicion, and so is a text that is empty.
     """
     chosen: list[Text] = list(map(_chosen, records))
-    rejected = list(map(bytes, map(_rejected, records)))
+    rejected = copies(list(map(_rejected, records)))
     said = _cut(chosen, rejected)
     if said is not None:
         return said
