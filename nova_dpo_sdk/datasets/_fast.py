@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_PIECES = 16
+_PIECES = 32
 """Parts of a block that are decoded with one call each: a line that cannot be decoded spoils one of them."""
 
 _BETWEEN = [b'}{"', b"}{ ", b"}{\t", b"}{\r", b"}{\n", b'} {"', b'}\t{"', b'}\r{"']
