@@ -19,6 +19,7 @@ from nova_dpo_sdk.datasets._fast import QuickLook
 from nova_dpo_sdk.datasets._histogram import Histogram, Sample
 from nova_dpo_sdk.datasets._lines import Lines
 from nova_dpo_sdk.datasets._plot import drawing
+from nova_dpo_sdk.datasets._profile import profile_from
 from nova_dpo_sdk.datasets._rules import LIMITS
 from nova_dpo_sdk.datasets._workers import processes
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError
@@ -227,12 +228,22 @@ def test_advice_holds_the_longest_record_that_was_not_measured(tmp_path: Path) -
     part = replace(profile, measured=10, longest=1_500)
     assert profile.recommend().values["max_length"] == 1024
     assert part.recommend().values["max_length"] == 2048
-    assert "longest 1,500 estimated tokens" in str(part.recommend())
+    assert "none above 1,500 estimated tokens" in str(part.recommend())
+    assert f"longest {profile.longest} estimated tokens" in str(profile.recommend())
 
 
 def test_a_record_that_advice_may_not_hold_is_not_called_held(tmp_path: Path) -> None:
     profile = replace(pairs(tmp_path, *many(30)).profile(), measured=10, longest=40_000)
     assert "holds 99 of 100 records" in str(profile.recommend())
+
+
+def test_there_are_not_more_prompts_than_records() -> None:
+    census = Census(preference=True)
+    census.records, census.prompts = 70, Sample(limit=8)
+    census.prompts.update(range(0, 1 << 12, 64))
+    census.prompts.update(range(0, 1 << 12, 32))
+    assert census.prompts.distinct() > 70
+    assert profile_from(census, "a.jsonl", "preference").prompts == 70
 
 
 NOWHERE = Spread(tiers=((0, 1 << 40),), stretch=1)

@@ -145,8 +145,9 @@ def _max_length(profile: Profile, offer: Combination) -> Recommendation:
     longest, common = _rung(ladder, profile.longest), _rung(ladder, tokens.quantile(0.99))
     value = longest if longest <= 2 * common else common
     covered = "every record" if value >= profile.longest else "99 of 100 records"
+    bound = "longest" if profile.measured == profile.records else "none above"
     reason = (
-        f"the smallest step that holds {covered} (99th percentile {tokens.quantile(0.99):,}, longest "
+        f"the smallest step that holds {covered} (99th percentile {tokens.quantile(0.99):,}, {bound} "
         f"{profile.longest:,} estimated tokens) with a quarter to spare for the estimate."
     )
     too_long = tokens.above(value)

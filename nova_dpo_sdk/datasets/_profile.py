@@ -311,7 +311,7 @@ def profile_from(
         kind=kind,
         records=census.records,
         unreadable=census.unreadable,
-        prompts=census.prompts.distinct(),
+        prompts=min(census.prompts.distinct(), census.records),  # an estimate may be above what is possible
         prompts_exact=census.prompts.scale == 1,
         tokens=tokens,
         prompt=census.prompt.distribution(),
