@@ -85,7 +85,7 @@ def sameness(text: bytes, *, has_low: bool) -> Callable[[Any, Any], bool]:
 
 def twins(said: Said, same: Callable[[Any, Any], bool]) -> list[int]:
     """Which pairs have answers that are the same, or may be."""
-    return list(compress(range(len(said.orders)), map(same, said.from_end(2), said.from_end(1))))
+    return list(compress(range(len(said.orders)), map(same, *said.sides())))
 
 
 def _differ_in_capitals(good: Text, bad: Text) -> bool:

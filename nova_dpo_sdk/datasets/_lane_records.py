@@ -139,6 +139,8 @@ def sides(records: list[shapes.Sides]) -> Said:
 
 def _even_sides(records: list[shapes.Sides]) -> Said | None:
     """The same where all have one order; None if some have another, or there is anything else about one of them."""
+    if len({len(record.chosen) for record in records[:_FEW]}) > 1:
+        return None
     good, bad = _in_columns(list(map(_chosen, records))), _in_columns(list(map(_rejected, records)))
     if good is None or bad is None or any(map(shapes.Sides.is_tie, records)):
         return None
@@ -150,6 +152,9 @@ def _even_sides(records: list[shapes.Sides]) -> Said | None:
     if not is_whole or roles != others or roles[-1:] not in _LAST or texts[:-1] != rejected[:-1]:
         return None
     return Said.in_columns(roles[:-1], [*texts, rejected[-1]])
+
+
+_FEW = 8
 
 
 def _sides(record: shapes.Sides) -> Taken | None:

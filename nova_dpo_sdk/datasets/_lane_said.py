@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate, chain, compress, repeat
-from operator import concat
+from operator import add, concat, getitem, itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 from msgspec import Raw  # noqa: TC002 - read when the alias is read
@@ -47,12 +47,19 @@ class Said(NamedTuple):
         """Whether all records have the same order."""
         return self.orders.count(self.orders[0]) == len(self.orders) if self.orders else True
 
-    def from_end(self, place: int) -> list[Text]:
-        """The last text of each record, or the one that stands so many places from its end."""
+    def last(self) -> list[Text]:
+        """The last text of each record."""
+        return list(map(getitem, repeat(self.texts), [end - 1 for end in self._ends()]))
+
+    def sides(self) -> tuple[list[Text], list[Text]]:
+        """The two answers of each pair."""
         if self.orders and self.is_even:
             size = len(self.orders[0]) + self.answers
-            return self.texts[size - place :: size]
-        return [self.texts[end - place] for end in self._ends()]
+            return self.texts[size - 2 :: size], self.texts[size - 1 :: size]
+        if not self.orders:
+            return [], []
+        pick = itemgetter(*self._ends())  # more than one: by itself, a record would be even
+        return list(pick([b"", b"", *self.texts])), list(pick([b"", *self.texts]))
 
     def only(self, keep: Sequence[bool]) -> Said:
         """Some of the records that are plain; the others are not plain any more."""
@@ -78,7 +85,7 @@ class Said(NamedTuple):
             start = end
 
     def _ends(self) -> Iterator[int]:
-        return accumulate(len(roles) + self.answers for roles in self.orders)
+        return accumulate(map(add, map(len, self.orders), repeat(self.answers)))
 
 
 def copies(texts: Sequence[Text]) -> list[bytes]:

@@ -259,5 +259,5 @@ _NOT_PLAIN = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 def _one_side(said: Said, quoted: Callable[[Text], bytes]) -> Said:
     """Pairs without the answers that are not preferred, which still have to be some."""
-    speaks = [bool(doubts.says(quoted(text))) for text in said.from_end(1)]
+    speaks = [bool(doubts.says(quoted(text))) for text in said.last()]
     return (said if all(speaks) else said.only(speaks)).without_last()
