@@ -237,6 +237,13 @@ def test_a_record_that_advice_may_not_hold_is_not_called_held(tmp_path: Path) ->
     assert "holds 99 of 100 records" in str(profile.recommend())
 
 
+def test_a_few_pairs_say_nothing_of_length(tmp_path: Path) -> None:
+    few, more = (pairs(tmp_path, *many(count, good="a longer answer")).profile() for count in (49, 50))
+    assert "the longer one in 100% of the pairs" in str(few)
+    assert "may be length" not in str(few)
+    assert "may be length" in str(more)
+
+
 def test_there_are_not_more_prompts_than_records() -> None:
     census = Census(preference=True)
     census.records, census.prompts = 70, Sample(limit=8)

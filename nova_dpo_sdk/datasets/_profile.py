@@ -194,7 +194,8 @@ class Profile:
             found.append(f"{part}; no record is longer than {self.longest:,} tokens")
         if self.kind == "preference" and self.records:
             share = self.preferred_longer / max(1, self.margin.count)
-            tail = "; much of what is learned may be length" if share > _LENGTH_BIAS else ""
+            is_biased = share > _LENGTH_BIAS and self.margin.count >= _FEW_PAIRS
+            tail = "; much of what is learned may be length" if is_biased else ""
             found.append(f"the preferred candidate is the longer one in {share:.0%} of the pairs{tail}")
         if self.records:
             total = sum(self.scripts.values())
@@ -267,6 +268,7 @@ class Profile:
 
 
 _LENGTH_BIAS = 0.65
+_FEW_PAIRS = 50  # of fewer, chance alone makes such a share
 _HEAD = ("", "mean", "smallest", "median", "90 %", "99 %", "largest")
 
 
