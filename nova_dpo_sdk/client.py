@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from nova_dpo_sdk.aws import CONTENT_TYPE, S3Uri
+from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.backends import Backend, JobRef, Plan, PlanInputs, Preflight, draft
-from nova_dpo_sdk.backends._staging import stage
+from nova_dpo_sdk.backends._staging import send_images, stage
 from nova_dpo_sdk.catalog import Technique
 from nova_dpo_sdk.chain import Chain
 from nova_dpo_sdk.chain._lineage import lineage
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 D = TypeVar("D", bound=Dataset)
-
-IMAGE_WORKERS = 8
-"""Images that are sent at the same time."""
 
 
 class NovaClient:
@@ -220,8 +216,7 @@ class NovaClient:
         return stage(self.backend.aws, data, self.output, on_progress)
 
     def _upload(self, plan: Plan, on_upload: Callable[[str, int], None] | None) -> None:
-        images = [each for each in plan.uploads if each.role == "image"]
-        self._send_images(images, on_upload)
+        send_images(self.backend.aws, [each for each in plan.uploads if each.role == "image"], on_upload)
         for each in plan.uploads:
             if each.in_place:
                 self._expect(each)
@@ -229,28 +224,13 @@ class NovaClient:
                 self._send(each, partial(on_upload, each.uri) if on_upload else None)
 
     def _send(self, upload: Upload, notify: Callable[[int], None] | None = None) -> None:
-        kind = f"image/{upload.uri.rpartition('.')[2]}" if upload.role == "image" else CONTENT_TYPE
         self.backend.aws.upload(
             upload.path,
             S3Uri.parse(upload.uri),
             sha256=upload.sha256,
             size=upload.size,
             on_progress=notify,
-            content_type=kind,
         )
-
-    def _send_images(self, images: Sequence[Upload], on_upload: Callable[[str, int], None] | None) -> None:
-        """Send many small files, several at a time; progress is told from this thread."""
-        if not images:
-            return
-        with ThreadPoolExecutor(IMAGE_WORKERS, thread_name_prefix="nova-images") as pool:
-            try:
-                for each, _ in zip(images, pool.map(self._send, images), strict=True):
-                    if on_upload:
-                        on_upload(each.uri, each.size)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
 
     def _expect(self, upload: Upload) -> None:
         held = self.backend.aws.head(S3Uri.parse(upload.uri))

@@ -123,6 +123,8 @@ PAIRS: list[tuple[str, Any, str]] = [
      "$.messages[0].content[1].image.source.s3Location.uri"),
     ("s3-uri", changed(pair(), put(image(source={"bytes": "aGk="}), M, 0, "content", 1)),
      "$.messages[0].content[1].image.source"),
+    ("local-image", changed(pair(), put(image(source={"path": "a.png"}), M, 0, "content", 1)),
+     "$.messages[0].content[1].image.source"),
     ("s3-uri-characters", changed(pair(), put(image("s3://b/a b.png"), M, 0, "content", 1)),
      "$.messages[0].content[1].image.source.s3Location.uri"),
     ("bucket-owner", changed(pair(), put(image(), M, 0, "content", 1),

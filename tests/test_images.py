@@ -193,8 +193,8 @@ def test_a_folder_of_images_that_is_not_there_is_said_once(album: Path) -> None:
 def test_a_local_path_that_was_not_brought_to_s3_says_how(album: Path) -> None:
     data = PreferenceDataset.from_jsonl(write(album / "pairs.jsonl", shows("img/a.png")))
     (problem,) = data.report().problems
-    assert problem.code == "s3-uri"
-    assert '"img/a.png" is a local path; with_images() brings such images to S3' in problem.message
+    assert (problem.code, problem.message) == ("local-image", '"img/a.png" is a local path.')
+    assert problem.fix == "Bring the file to S3 with with_images()."
 
 
 def test_a_link_that_leads_outside_is_refused(album: Path) -> None:

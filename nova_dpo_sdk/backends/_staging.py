@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from nova_dpo_sdk.aws import measure
+from nova_dpo_sdk.aws import S3Uri, measure
 from nova_dpo_sdk.datasets import Dataset
 from nova_dpo_sdk.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from nova_dpo_sdk.aws import AWS, Measured, S3Uri
+    from nova_dpo_sdk.aws import AWS, Measured
+    from nova_dpo_sdk.backends._plan import Upload
     from nova_dpo_sdk.datasets import Report
+    from nova_dpo_sdk.datasets._images import LocalImage
 
 D = TypeVar("D", bound=Dataset)
 _State: TypeAlias = "tuple[int, int, int, int]"
+
+IMAGE_WORKERS = 8
+"""Images that are sent at the same time."""
 
 
 def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] | None = None) -> D:
@@ -94,3 +100,36 @@ def _state(data: Dataset) -> _State | None:
     except OSError:
         return None
     return status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns
+
+
+def send_images(
+    aws: AWS, images: Sequence[Upload | LocalImage], on_upload: Callable[[str, int], None] | None = None
+) -> int:
+    """Send many small files, several at a time, unless they are there; progress is told from this thread.
+
+    Args:
+        aws: Whose S3.
+        images: Which files, each with its address.
+        on_upload: Told the address and the bytes of each that has arrived.
+
+    Returns:
+        How many were sent.
+    """
+    if not images:
+        return 0
+    sent = 0
+    with ThreadPoolExecutor(IMAGE_WORKERS, thread_name_prefix="nova-images") as pool:
+        try:
+            for each, is_new in zip(images, pool.map(partial(_send_image, aws), images), strict=True):
+                sent += is_new
+                if on_upload:
+                    on_upload(each.uri, each.size)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return sent
+
+
+def _send_image(aws: AWS, image: Upload | LocalImage) -> bool:
+    kind = f"image/{image.uri.rpartition('.')[2]}"
+    return aws.upload(image.path, S3Uri.parse(image.uri), sha256=image.sha256, size=image.size, content_type=kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from nova_dpo_sdk.cli._out import (
 )
 from nova_dpo_sdk.cli._streams import STDIN, STDOUT, STREAM, readable, shown, temporary, writable, write_whole
 from nova_dpo_sdk.datasets import RULES, ChatDataset, PreferenceDataset, detect_layout
-from nova_dpo_sdk.datasets._files import refuse_same
+from nova_dpo_sdk.datasets._files import held_back, refuse_same
 from nova_dpo_sdk.datasets._rules import severities
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError, Severity
 
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Generator, Sequence
 
+    from nova_dpo_sdk.aws import AWS, S3Uri
     from nova_dpo_sdk.datasets import Conversion, Profile, Report
     from nova_dpo_sdk.datasets._clean import Cleaning
+    from nova_dpo_sdk.datasets._images import LocalImage
     from nova_dpo_sdk.errors import Finding
 
     Data = PreferenceDataset | ChatDataset
@@ -43,6 +46,9 @@ _NOVA: dict[str, type[PreferenceDataset | ChatDataset]] = {
 }
 _LISTED = 10_000
 """Problems that --all lists at most."""
+
+_LOCAL = "local-image"
+"""The rule that images are in S3."""
 
 _HEAD = 1 << 20
 """Bytes of data in S3 that their layout is told from."""
@@ -321,10 +327,12 @@ def convert(arguments: argparse.Namespace) -> int:
         done, report = _converted(arguments, source, target)
     report = replace(report, path=STDOUT if arguments.target == STREAM else Path(arguments.target))
     whole = report.against()
+    step = _upload_of(arguments, report)
     if arguments.json:
-        tell(json.dumps(_plain(done, report, whole), indent=2, ensure_ascii=False))
+        tell(json.dumps({**_plain(done, report, whole), "next": step}, indent=2, ensure_ascii=False))
     else:
         tell(*conversion_lines(done), *finding_lines([*report.findings(), *whole]), *_summary(report, whole))
+        tell(*_next(step))
     return BAD if _is_bad(report, whole) else GOOD
 
 
@@ -332,8 +340,34 @@ def _converted(arguments: argparse.Namespace, source: Path, target: Path) -> tup
     layout = arguments.layout or detect_layout(source)
     kind = arguments.kind or _kind_that_fits(layout)
     made = PreferenceDataset if kind == "preference" else ChatDataset
-    done: Conversion[Any] = made.convert(source, target, layout=layout, clean_reserved=arguments.clean_reserved)
-    return done, _of_kind(kind, target, {}).report()
+    done: Conversion[Any] = made.convert(
+        source,
+        target,
+        layout=layout,
+        clean_reserved=arguments.clean_reserved,
+        local_images=arguments.local_images,
+    )
+    rules = {_LOCAL: "warning"} if arguments.local_images else {}  # what was asked for is no error yet
+    return done, _of_kind(kind, target, rules).report()
+
+
+def _upload_of(arguments: argparse.Namespace, report: Report) -> str:
+    """The command that brings the images of what was converted to S3; empty when all are there."""
+    if not (arguments.local_images and report.counts.get(_LOCAL)):
+        return ""
+    target, folder = arguments.target, _folder(arguments.source)
+    told = [] if target != STREAM and _folder(target).resolve() == folder.resolve() else [str(folder)]
+    words = ["nova-dpo", "data", "upload", target, "--local-images", *told, "--to", "OUT.jsonl", "--output", "S3"]
+    return shlex.join(words)
+
+
+def _folder(name: str) -> Path:
+    """Where the paths in data of that name start."""
+    return Path() if name == STREAM or name.startswith("s3://") else Path(name).parent
+
+
+def _next(command: str) -> list[str]:
+    return [f"Next: {command}"] if command else []
 
 
 def _kind_that_fits(layout: str) -> str:
@@ -350,7 +384,7 @@ def conversion_lines(done: Conversion[Any]) -> list[str]:
         lines += [f"  {verb:<7} {count:>7,}  {code}" for code, count in counts.items()]
     first_of_each = {each.code: each for each in reversed(done.details)}
     for each in sorted(first_of_each.values(), key=lambda detail: detail.record):
-        lines += wrapped(f"such as record {each.record}: {each.message}", "  ")
+        lines += wrapped(in_shell_words(f"such as record {each.record}: {each.message}"), "  ")
     return lines
 
 
@@ -380,18 +414,72 @@ def upload(arguments: argparse.Namespace) -> int:
     from nova_dpo_sdk.backends._staging import stage
     from nova_dpo_sdk.cli._place import aws
 
+    _refuse_lone(arguments)
     store = aws(arguments)
     output = S3Uri.parse(arguments.output)
+    if arguments.local_images is not None:
+        return _upload_with_images(arguments, store, output)
     with _opened(arguments, arguments.file) as data:
         total = data.path.stat().st_size if not data.sources else 0
         with progress_bar(total) as told:
             staged = stage(store, data, output, told)
-    report = staged.report()
     where = arguments.file if data.sources else staged.where  # what is in S3 stays where it is
+    _tell_upload(arguments, where, staged.report(), {})
+    return GOOD
+
+
+def _refuse_lone(arguments: argparse.Namespace) -> None:
+    """Wrong usage when the options for images do not go together."""
+    if (arguments.local_images is None) != (arguments.to is None):
+        arguments.usage("--local-images and --to OUT go together; OUT is the file that plan and submit take afterwards")
+    if arguments.to == STREAM:
+        arguments.usage("--to names a file; standard output is for the address of the data")
+    if arguments.local_images and not Path(arguments.local_images).is_dir():
+        arguments.usage(f"--local-images: {arguments.local_images} is no directory; the images' paths start there")
+
+
+def _upload_with_images(arguments: argparse.Namespace, store: AWS, output: S3Uri) -> int:
+    """The same with images on this machine, which are sent before the data that name them."""
+    from nova_dpo_sdk.backends import progress_bar
+    from nova_dpo_sdk.backends._staging import send_images, stage
+
+    target = Path(arguments.to)
+    refuse_same(None if arguments.file == STREAM else Path(arguments.file), target)
+    store.check_bucket(output)
+    with _opened(arguments, arguments.file) as data, held_back(target) as piece, _told_as(piece, arguments.file):
+        replace(data, rules={**data.rules, _LOCAL: "off"}).check()  # of the lines as the user knows them
+        base = arguments.local_images or _folder(arguments.file)
+        made = data.with_images(piece, output=str(output), owner=store.account(), base_dir=base)
+        made = replace(made, known=made.check(hashed=True))
+        with progress_bar(piece.stat().st_size + sum(each.size for each in made.images)) as told:
+            sent = send_images(store, made.images, told)
+            staged = stage(store, made, output, told)
+    step = _submit_of(arguments)
+    more = {"images": len(made.images), "images_sent": sent, "file": arguments.to, "next": step}
+    _tell_upload(arguments, staged.where, staged.report().of(target), more)
+    if not arguments.json:
+        complain(*_image_lines(made.images, sent), *_next(step))
+    return GOOD
+
+
+def _image_lines(images: Sequence[LocalImage], sent: int) -> list[str]:
+    odd = [each.note for each in images if each.note]
+    more = f"; {plural(len(odd), 'image')} by another format than their names end in: {odd[0]}" if odd else ""
+    total = size(sum(each.size for each in images))
+    counts = f"{sent:,} sent, {len(images) - sent:,} there before"
+    return wrapped(f"{plural(len(images), 'image')} ({total}): {counts}{more}", "")
+
+
+def _submit_of(arguments: argparse.Namespace) -> str:
+    """The command that trains on what was uploaded, without what only the user knows."""
+    words = ["nova-dpo", "submit", "--recipe", "RECIPE.yaml", "--data", arguments.to, "--output", arguments.output]
+    return shlex.join([*words, *(["--local", arguments.local] if arguments.local else ["--cluster", "NAME"])])
+
+
+def _tell_upload(arguments: argparse.Namespace, where: str, report: Report, more: dict[str, Any]) -> None:
     if arguments.json:
-        say_json({"uri": where, "sha256": report.sha256, "size": report.size, "records": report.records})
-        return GOOD
+        say_json({"uri": where, "sha256": report.sha256, "size": report.size, "records": report.records} | more)
+        return
     whole = report.against(rules=_rules(arguments))
     complain(*finding_lines([*report.findings(), *whole]), *_summary(report, whole))
     say(where)
-    return GOOD

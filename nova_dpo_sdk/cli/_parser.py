@@ -258,6 +258,9 @@ def _convert(nouns: Words) -> argparse.ArgumentParser:
     convert.add_argument(
         "--clean-reserved", action="store_true", help='remove words like "User:" where they begin a line'
     )
+    convert.add_argument(
+        "--local-images", action="store_true", help="keep images that a local path names; data upload sends them"
+    )
     return convert
 
 
@@ -274,6 +277,18 @@ def _upload(nouns: Words) -> argparse.ArgumentParser:
     upload.add_argument("file", metavar="FILE", help=_SOURCE)
     upload.add_argument("--output", metavar="S3", required=True, help="S3 prefix for data, as plan and submit take it")
     upload.add_argument("--name", metavar="NAME", help="the object's name, for data from stdin (default: data.jsonl)")
+    upload.add_argument(
+        "--local-images",
+        metavar="DIR",
+        nargs="?",
+        const="",
+        help="send the images that records name by local path, too; the paths start at DIR (default: FILE's folder)",
+    )
+    upload.add_argument(
+        "--to",
+        metavar="OUT",
+        help="with --local-images: the file to write, the same records with their images' addresses in S3",
+    )
     upload.set_defaults(interrupted="Interrupted. Do it again: what has arrived is not sent again.")
     return upload
 

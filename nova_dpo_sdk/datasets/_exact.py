@@ -740,7 +740,7 @@ class Walk:
         required = ("format", "name", "source") if kind == "document" else ("format", "source")
         local = _local_path(value) if kind == "image" else ""
         if local:
-            self.say("s3-uri", f"{path}.source", f"{local} is a local path; with_images() brings such images to S3.")
+            self.say("local-image", f"{path}.source", f"{local} is a local path.")
             return
         if not self.object(value, path, required):
             return

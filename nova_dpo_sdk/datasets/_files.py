@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 import threading
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -51,6 +52,25 @@ def replacing_all(targets: Sequence[Path]) -> Generator[list[BinaryIO]]:
         for target, piece in zip(targets, pieces, strict=True):
             with _told(target):
                 publish(piece, target)
+
+
+@contextmanager
+def held_back(target: Path) -> Generator[Path]:
+    """A file to write of the target's name, in a folder of its own; it takes the target's place at the end.
+
+    Args:
+        target: The file that is replaced; left as it is when anything is raised.
+
+    Raises:
+        DatasetError: A file cannot be written there.
+    """
+    with ExitStack() as undo:
+        with _told(target):
+            folder = undo.enter_context(tempfile.TemporaryDirectory(prefix=".nova-dpo-", dir=target.parent))
+        piece = Path(folder) / target.name
+        yield piece
+        with _told(target):
+            piece.replace(target)
 
 
 def open_private(path: Path) -> BinaryIO:

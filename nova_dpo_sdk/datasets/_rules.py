@@ -168,6 +168,8 @@ _MEDIA = (
     Rule("document-format", _E, "A document is a PDF.", "Write pdf.", VALIDATOR),
     Rule("s3-uri", _E, "Media stand in S3, as s3://bucket/key.",
          "Upload the file to S3 and write its URI; URLs and base64 are not read.", DPO),
+    Rule("local-image", _E, "Images stand in S3, not on this machine.",
+         "Bring the file to S3 with with_images().", DPO),
     Rule("s3-uri-characters", _W, "An S3 URI of media has only letters, digits, and _ - / . in it.",
          "Rename the object.", VALIDATOR),
     Rule("bucket-owner", _E, "bucketOwner is an account number of 12 digits.",
