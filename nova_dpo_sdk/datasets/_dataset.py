@@ -227,7 +227,7 @@ class Dataset:
             max_details: Problems to keep in full; all are counted.
             rules: By rule code: `error`, `warning` or `off`; added to those of the data set.
             workers: Processes that look at a plain file; when left out, two for one above 90 MB and one otherwise.
-                The report is the same, but for repeats that are far apart in files of more than 250,000 records.
+                The report is the same, but for repeats that are far apart in files of more than 16,384 records.
             hashed: Whether to hash the bytes too (SHA-256), which takes about as long again as a third of the look.
             profile: Whether to count what the data are made of in the same pass, as `Report.profile`. Beyond the
                 first 16 MiB of a file it is measured on one record in 16, beyond 144 MiB on one in 64, so that it
