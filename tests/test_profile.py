@@ -444,6 +444,14 @@ def test_no_mark_of_the_picture_is_written_twice_or_in_powers(tmp_path: Path, go
         assert not [each for each in marks if "10^" in each]
 
 
+def test_of_a_part_that_stands_for_more_the_picture_shows_shares(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    profile = pairs(tmp_path, *many(20)).profile()
+    part = replace(profile, records=7, measured=5)  # what was measured may stand for a few more or less than there are
+    shown = {each.get_text() for each in drawing(part, None).axes[3].texts}
+    assert shown == {"100.0 %", "0 %"}
+
+
 def test_one_record_is_not_told_in_the_plural(tmp_path: Path) -> None:
     data = pairs(tmp_path, *many(1))
     assert "1 preference record, 1 different prompt" in data.profile().headline()

@@ -155,12 +155,13 @@ def _at_zero(margin: Distribution) -> int:
 
 def _counts(axis: Any, profile: Profile) -> None:
     """Bars with their numbers for what comes in kinds: scripts, turns, images, validation prompts."""
-    total = profile.records
-    rows = [(name, count / total, _BLUE) for name, count in list(profile.scripts.items())[:4]]
+    total, written = profile.records, sum(profile.scripts.values())
+    rows = [(name, count / written, _BLUE) for name, count in list(profile.scripts.items())[:4]]
     if profile.kind == "preference":
         turns = profile.turns
         single = sum(count for low, _, count in turns.bins if low <= 2)
-        rows += [("one question", single / total, _GREEN), ("several turns", 1 - single / total, _GREEN)]
+        share = single / turns.count
+        rows += [("one question", share, _GREEN), ("several turns", 1 - share, _GREEN)]
     rows.append(("system prompt", profile.system_records / total, _PALE))
     rows.append(("images", profile.image_records / total, _PALE))
     if profile.overlap is not None and profile.overlap.prompts:
@@ -191,6 +192,11 @@ def _as_number(value: float, _: int | None) -> str:
     return f"{value:,.0f}"
 
 
+def _as_length(value: float, place: int | None) -> str:
+    """No length is below 1; some releases of matplotlib mark what lies before the axis too."""
+    return _as_number(value, place) if value >= 1 else ""
+
+
 # --- parts of a chart ---------------------------------------------------------------------------------------------
 
 
@@ -218,7 +224,7 @@ def _logarithmic(axis: Any, low: float, high: float) -> None:
     axis.set_xscale("log")
     axis.set_xlim(low / 1.05, high * 1.1)
     axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > _DECADES else (1.0, 2.0, 5.0)))
-    axis.xaxis.set_major_formatter(_as_number)
+    axis.xaxis.set_major_formatter(_as_length)
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
