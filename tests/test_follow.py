@@ -569,7 +569,14 @@ def test_a_line_cut_in_the_middle_is_not_taken_for_an_event(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [b"<html>", b"[]", b'{"type":"MODIFIED","object":{}}', b'{"type":"ADDED","object":null}']
+    "line",
+    [
+        b"<html>",
+        b"[]",
+        b'{"type":"MODIFIED","object":{}}',
+        b'{"type":"ADDED","object":null}',
+        b'{"type":"ERROR","object":{"kind":"Status"}}',  # an error that does not say which
+    ],
 )
 def test_a_line_that_is_no_event_does_not_end_the_watch(tmp_path, line):
     rest = events(("MODIFIED", job_object("62", "Created", "Succeeded")))
