@@ -5,10 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from nova_dpo_sdk.aws import S3Uri, measure
 from nova_dpo_sdk.datasets import Dataset
+from nova_dpo_sdk.datasets._lines import state_of
 from nova_dpo_sdk.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.backends._plan import Upload
     from nova_dpo_sdk.datasets import Report
     from nova_dpo_sdk.datasets._images import LocalImage
+    from nova_dpo_sdk.datasets._lines import FileState
 
 D = TypeVar("D", bound=Dataset)
-_State: TypeAlias = "tuple[int, int, int, int]"
 
 IMAGE_WORKERS = 8
 """Images that are sent at the same time."""
@@ -87,19 +88,18 @@ def _send(
     return replace(data, sources=(aws.ranged(uri),), known=checking.result())
 
 
-def _measured(data: Dataset) -> tuple[Measured, _State | None]:
+def _measured(data: Dataset) -> tuple[Measured, FileState | None]:
     with data.open() as file:
         state = _state(data)
         return measure(file), state
 
 
-def _state(data: Dataset) -> _State | None:
-    """Which file has the name, and when it was written last; None when none has."""
+def _state(data: Dataset) -> FileState | None:
+    """Which file has the name; None when none has."""
     try:
-        status = data.path.stat()
+        return state_of(data.path.stat())
     except OSError:
         return None
-    return status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns
 
 
 def send_images(

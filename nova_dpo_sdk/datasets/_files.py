@@ -70,7 +70,7 @@ def held_back(target: Path) -> Generator[Path]:
         piece = Path(folder) / target.name
         yield piece
         with _told(target):
-            piece.replace(target)
+            publish(piece, target)
 
 
 def open_private(path: Path) -> BinaryIO:

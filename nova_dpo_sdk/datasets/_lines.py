@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from functools import cached_property
 from io import BytesIO
 from itertools import accumulate, compress
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 from nova_dpo_sdk.errors import DatasetError
 
@@ -27,6 +27,9 @@ BOM = b"\xef\xbb\xbf"
 
 BLANK = b" \t\r\n"
 """The white space of JSON: a line of nothing else is blank."""
+
+FileState: TypeAlias = "tuple[int, int, int, int]"
+"""Which file, its size in bytes, and the time of its last change in nanoseconds."""
 
 _OPEN, _CLOSE = b"{}"
 
@@ -234,6 +237,11 @@ class _Rest:
         self._parts.clear()
         self._held = self.skipped = 0
         return data
+
+
+def state_of(status: os.stat_result) -> FileState:
+    """Which file it is, and when it was written last: another one of its name and size has another state."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def open_file(path: Path) -> BinaryIO:

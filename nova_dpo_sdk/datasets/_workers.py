@@ -10,9 +10,9 @@ import subprocess
 import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from nova_dpo_sdk.datasets._lines import Reader, open_file
+from nova_dpo_sdk.datasets._lines import FileState, Reader, open_file, state_of
 from nova_dpo_sdk.datasets._rules import LIMITS
 from nova_dpo_sdk.datasets._scan import Keys, Ledger, Order, Part, without_collector
 from nova_dpo_sdk.datasets._seen import FEWER, Seen
@@ -37,8 +37,6 @@ _PROGRAM = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is for the parent, which ends this process
     "from nova_dpo_sdk.datasets import _workers; _workers.main()"
 )
-_State: TypeAlias = "tuple[int, int, int, int]"
-"""Size, time of the last change, and which file it is."""
 _GENTLE = 10
 """Nice value of processes that work beside something more urgent."""
 
@@ -75,12 +73,12 @@ def scan_in_parts(stream: BinaryIO, order: Order, workers: int, measured: Measur
     Raises:
         DatasetError: The file changed while it was read, or a process ended without an answer.
     """
-    before = _state(stream)
+    before, size = _state(stream), os.fstat(stream.fileno()).st_size
     # A profile takes memory in this process, which has the table of repeats already: it does no more than merge then.
     own = not order.gentle and not order.profiled and (measured is not None or not order.hashed)
     starts = _starts(stream, workers, ahead=_AHEAD if own else 0)
     with ExitStack() as stack:
-        tasks = [_Task(order, before, start, end) for start, end in zip(starts, [*starts[1:], before[0]], strict=True)]
+        tasks = [_Task(order, before, start, end) for start, end in zip(starts, [*starts[1:], size], strict=True)]
         running = [stack.enter_context(_Worker(task)) for task in tasks[own:]]
         measured = measured or _Measured.of(stream, hashed=order.hashed)
         ledger = Ledger(order, seen=Seen(FEWER))  # it holds the keys of another part as well
@@ -88,7 +86,7 @@ def scan_in_parts(stream: BinaryIO, order: Order, workers: int, measured: Measur
             tasks[0].show(ledger)
         for worker in running:
             ledger.merge(worker.part(), worker.task.start)
-    if _state(stream) != before or measured.size != before[0]:
+    if _state(stream) != before or measured.size != size:
         raise _changed(order)
     return ledger.report(measured)
 
@@ -96,7 +94,7 @@ def scan_in_parts(stream: BinaryIO, order: Order, workers: int, measured: Measur
 @dataclass(frozen=True)
 class _Task:
     order: Order
-    state: _State
+    state: FileState
     start: int
     end: int
 
@@ -219,9 +217,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _state(stream: BinaryIO) -> _State:
-    status = os.fstat(stream.fileno())
-    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
+def _state(stream: BinaryIO) -> FileState:
+    return state_of(os.fstat(stream.fileno()))
 
 
 def _changed(order: Order) -> DatasetError:
