@@ -153,7 +153,12 @@ def _max_length(profile: Profile, offer: Combination) -> Recommendation:
     too_long = tokens.above(value)
     if value == ladder[-1] and tokens.quantile(0.99) > value:
         reason = f"the most that {'data with images allows' if capped else offer.instance_type + ' offers'}."
-    warning = f"about {too_long:,} records are longer and will be cut off or left out." if too_long else ""
+    warning = ""
+    if too_long:
+        are = "is" if too_long == 1 else "are"
+        warning = f"about {plural(too_long, 'record')} {are} longer and will be cut off or left out."
+    elif profile.longest > value:
+        warning = "none that was measured is longer, but others may be; they will be cut off or left out."
     return Recommendation("max_length", value, reason, _titles(*limit.bounds.source), warning)
 
 

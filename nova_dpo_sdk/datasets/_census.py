@@ -185,13 +185,15 @@ class Census:
         self.image_records += _having(IMAGE, harvest.features)
         if harvest.plain:
             self._plain(harvest, lines, offset)
+        left_out: list[int] = []
         for row in harvest.rows[harvest.plain :]:
             weight = 1 if self._spread is None else self._spread.weight(offset + lines.start(row))
             sight = look(lines[row], preference=self._preference) if weight else None
             if sight is None:
-                self._left_out(lines, [row])
+                left_out.append(row)
             else:
                 self._measure_one(sight, weight)
+        self._left_out(lines, left_out)
         return list(harvest.prompt_keys())
 
     def _plain(self, harvest: Harvest, lines: Lines, offset: int) -> None:
@@ -208,7 +210,7 @@ class Census:
 
     def _left_out(self, lines: Lines, rows: Sequence[int]) -> None:
         """Remember how long the lines are that are not measured."""
-        if lines.has_longer(max(0, self.longest - 1)):  # but for its newline
+        if rows and lines.has_longer(max(0, self.longest - 1)):  # but for its newline
             self.longest = max(self.longest, lines.longest(rows))
 
     def _spans(self, offset: int, size: int) -> Iterable[tuple[int, int, int]]:

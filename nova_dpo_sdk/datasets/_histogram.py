@@ -101,10 +101,6 @@ class Histogram:
         self._weight = 1
         self._sum = self._count = self._minimum = self._maximum = 0
 
-    def add(self, value: int) -> None:
-        """Take a number in."""
-        self.extend([value])
-
     def extend(self, values: list[int], weight: int = 1) -> None:
         """Take numbers in, each of which counts so many times."""
         if weight != self._weight:

@@ -87,11 +87,11 @@ class Profile:
         system_records: Records with a system prompt.
         image_records: Records with images.
         scripts: Records by the script of most of their first letters, the commonest first.
-        overlap: Prompts shared with the validation data; None when none were given.
-        token_method: How tokens were estimated.
         measured: Records that the distributions were taken from; all of them, or a part that stands for all.
         longest: Estimated tokens that no record exceeds: those of the longest one; where only a part was measured,
             those of the longest line if that is more.
+        overlap: Prompts shared with the validation data; None when none were given.
+        token_method: How tokens were estimated.
     """
 
     name: str
@@ -111,10 +111,10 @@ class Profile:
     system_records: int
     image_records: int
     scripts: Mapping[str, int]
+    measured: int
+    longest: int
     overlap: Overlap | None = None
     token_method: str = TOKEN_METHOD
-    measured: int = 0
-    longest: int = 0
 
     def recommend(
         self,
