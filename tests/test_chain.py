@@ -347,14 +347,14 @@ def test_retries_have_a_budget_and_a_larger_one_goes_on(cloud, nova, chats):
 
 
 def test_a_configuration_error_is_never_tried_again(cloud, clock, nova, chats):
-    nova.backend.poll_interval = 300.0
+    nova.backend.poll_interval = 150.0
     begun = clock.monotonic()
     cloud.script_fault("crash-loop", message="exit code 1: bad recipe")
     chain = nova.chain("tone")
     policy = StagePolicy(retries=5, patience=Patience(restarts=2))
     with pytest.raises(JobFailedError, match="CrashLoopBackOff"):
         chain.run("sft", SFT, chats, policy=policy)
-    assert clock.monotonic() - begun < 600  # at the first look that finds too many restarts
+    assert clock.monotonic() - begun < 600  # within three looks; one may meet the container between two restarts
     assert len(chain.record("sft").attempts) == 1
     assert len(jobs(nova)) == 1
 
