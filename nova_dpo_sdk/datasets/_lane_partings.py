@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from functools import cache
 from itertools import compress, count, repeat
-from operator import attrgetter, contains, getitem, itemgetter
+from operator import attrgetter, contains, eq, getitem, itemgetter
 from typing import TYPE_CHECKING
+
+from rapidfuzz.distance import Prefix
 
 from nova_dpo_sdk.datasets._lane_said import USER, Said, copies
 
@@ -94,47 +94,11 @@ _FIRST: Callable[[bytes], int] = itemgetter(0)
 
 
 def partings(ones: Sequence[bytes], others: Sequence[bytes]) -> list[int]:
-    """Where each two texts begin to differ; at the latest at the last byte of the shorter one.
-
-    Of the greater text, as bytes are ordered, those beginnings that end before this place are less than the other
-    text, and all longer ones are not: a search by bisection finds it without a step in Python.
-    """
-    size = _beginnings()
-    try:  # the same as below without a call for each, which would show
-        return [
-            bisect_left(size, other, 1, len(one), key=one.__getitem__) - 1
-            if other < one
-            else bisect_left(size, one, 1, len(other), key=other.__getitem__) - 1
-            for one, other in zip(ones, others, strict=True)
-        ]
-    except IndexError:  # a text is too long for that
-        return list(map(_parting, ones, others))
-
-
-def _parting(one: bytes, other: bytes) -> int:
-    low, one, other = _narrowed(one, other)
-    less, more = (one, other) if one < other else (other, one)
-    return low + bisect_left(_beginnings(), less, 1, len(more), key=more.__getitem__) - 1
-
-
-_FAR = 1 << 11
-
-
-@cache
-def _beginnings() -> list[slice]:
-    return [slice(size) for size in range(_FAR)]
-
-
-def _narrowed(one: bytes, other: bytes) -> tuple[int, bytes, bytes]:
-    """A near part of two texts in which they begin to differ, and where it begins."""
-    low, high = 0, min(len(one), len(other))
-    while high - low >= _FAR:
-        middle = (low + high) >> 1
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low, one[low:high], other[low:high]
+    """Where each two texts begin to differ; at the latest at the last byte of the shorter one."""
+    ends = list(map(Prefix.similarity, ones, others))
+    if any(map(eq, ends, map(len, ones))) or any(map(eq, ends, map(len, others))):
+        return [min(end, len(one) - 1, len(other) - 1) for end, one, other in zip(ends, ones, others, strict=True)]
+    return ends
 
 
 def may_go_on(one: bytes, other: bytes, at: int) -> bool:
