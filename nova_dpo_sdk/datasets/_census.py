@@ -29,6 +29,8 @@ _LOOKED_AT = 120
 
 _LONGEST = LIMITS["line-bytes"].value
 
+_MUCH = 3
+
 _strings = msgspec.json.Decoder(str).decode_lines
 
 
@@ -44,8 +46,8 @@ class Spread:
         stretch: Bytes of a stretch.
     """
 
-    tiers: tuple[tuple[int, int], ...] = ((0, 1), (16 << 20, 16), (144 << 20, 64))
-    stretch: int = 1 << 15
+    tiers: tuple[tuple[int, int], ...] = ((0, 1), (4 << 20, 16), (64 << 20, 64))
+    stretch: int = 1 << 16
 
     def weight(self, place: int) -> int:
         """How many times a record counts that begins at a place; 0 where none is measured."""
@@ -210,7 +212,9 @@ class Census:
 
     def _left_out(self, lines: Lines, rows: Sequence[int]) -> None:
         """Remember how long the lines are that are not measured."""
-        if rows and lines.has_longer(max(0, self.longest - 1)):  # but for its newline
+        # Where the longest line is much longer than others, few steps tell that there is no longer one.
+        is_usual = len(rows) * self.longest < _MUCH * len(lines.data)
+        if rows and (is_usual or lines.has_longer(self.longest - 1)):  # but for its newline
             self.longest = max(self.longest, lines.longest(rows))
 
     def _spans(self, offset: int, size: int) -> Iterable[tuple[int, int, int]]:

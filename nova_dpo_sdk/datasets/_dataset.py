@@ -230,8 +230,8 @@ class Dataset:
                 The report is the same, but for repeats that are far apart in files of more than 16,384 records.
             hashed: Whether to hash the bytes too (SHA-256), which takes about as long again as a third of the look.
             profile: Whether to count what the data are made of in the same pass, as `Report.profile`. Beyond the
-                first 16 MiB of a file it is measured on one record in 16, beyond 144 MiB on one in 64, so that it
-                costs a large file little; `profile()` measures all.
+                first 4 MiB of a file it is measured on one record in 16, beyond 64 MiB on one in 64, so that it costs
+                a large file little; `profile()` measures all.
 
         Raises:
             DatasetError: The file is missing, empty, no regular file, or may not be read.

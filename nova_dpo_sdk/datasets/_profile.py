@@ -65,7 +65,7 @@ class Profile:
     """What a data set is made of.
 
     `profile()` measures every record. A check that makes a profile on its way measures all records of a file's first
-    16 MiB, one in 16 up to 144 MiB and one in 64 after that, spread over the file: the same ones each time. Numbers of
+    4 MiB, one in 16 up to 64 MiB and one in 64 after that, spread over the file: the same ones each time. Numbers of
     records, prompts, images and system prompts are those of the whole file then too; distributions, scripts and
     `preferred_longer` are estimates.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from operator import eq
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 FEW = 1 << 16
 """Records up to which every one is remembered; most files have fewer."""
@@ -46,19 +45,18 @@ class Seen:
         self._table: array[int] | None = None
         self._mask = 2 * (slots - 1)
 
-    def add(self, keys: list[int], numbers: Numbers) -> Iterator[tuple[int, int]]:
+    def add(self, keys: list[int], numbers: Numbers) -> list[tuple[int, int]]:
         """Remember keys with their numbers, which are not 0.
 
-        Yields:
+        Returns:
             For each key that is known already: its number now, and the one it had first.
         """
         if self._table is not None:
-            yield from self._place(self._table, keys, numbers())
-            return
-        if not self._are_different(keys, numbers):
-            yield from self._number(keys, numbers())
+            return self._place(self._table, keys, numbers())
+        again = [] if self._are_different(keys, numbers) else self._number(keys, numbers())
         if len(self._different) + len(self._numbered) > self._few:
             self._move()
+        return again
 
     def _are_different(self, keys: list[int], numbers: Numbers) -> bool:
         """Remember keys, if none was ever there twice."""
@@ -84,27 +82,18 @@ class Seen:
         """Give all keys their places."""
         table = self._table = array("Q", [0]) * (2 * self._slots)
         for keys, numbers in self._came or [(list(self._numbered), lambda: list(self._numbered.values()))]:
-            self._put(table, keys, numbers())
+            self._place(table, keys, numbers())
         self._came.clear()
         self._different.clear()
         self._numbered.clear()
 
-    def _place(self, table: array[int], keys: list[int], numbers: list[int]) -> Iterator[tuple[int, int]]:
-        mask = self._mask
-        if len(set(keys)) == len(keys) and not any(map(eq, [table[key & mask] for key in keys], keys)):
-            self._put(table, keys, numbers)
-            return
+    def _place(self, table: array[int], keys: list[int], numbers: list[int]) -> list[tuple[int, int]]:
+        mask, again = self._mask, list[tuple[int, int]]()
         for key, number in zip(keys, numbers, strict=True):
             place = key & mask
             if table[place] == key:
-                yield number, table[place + 1]
+                again.append((number, table[place + 1]))
             else:
                 table[place] = key
                 table[place + 1] = number
-
-    def _put(self, table: array[int], keys: list[int], numbers: list[int]) -> None:
-        mask = self._mask
-        for key, number in zip(keys, numbers, strict=True):
-            place = key & mask
-            table[place] = key
-            table[place + 1] = number
+        return again
