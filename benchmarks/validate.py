@@ -2,8 +2,8 @@
 
     python benchmarks/validate.py [--megabytes 40] [--runs 5] [--large 1000] [--aws-validator PATH]
 
-Prints medians in MB/s per CPU second, and each as a share of the floor: `orjson.loads` on every line and nothing
-else (left out where orjson is not installed). The rows of this package read the file and build the full report in one
+Prints medians in MB/s per CPU second, and each as a share of the floor, `orjson.loads` on every line and nothing else
+(left out where orjson is not installed): the median of the shares in each turn. The rows of this package read the file and build the full report in one
 process, with the rules that are named. Then:
 
 - what one bad line in a hundred costs, as a share of the speed of the same lines without it,
@@ -189,11 +189,18 @@ def print_table(folder: Path, size: int, megabytes: int, runs: int) -> None:
     """Floors and rows of records of one size."""
     rows = rows_for(folder, size, megabytes * 1_000_000)
     times = times_of(rows, runs)
-    rates = {name: rate(rows[name][0], statistics.median(taken)) for name, taken in times.items()}
-    print(f"\nrecords of {size:,} bytes, {megabytes} MB{'':12}MB/s   of floor")
-    for name, speed in rates.items():
-        print(f"  {name:34} {speed:7.0f}" + (f"   {speed / rates[FLOOR]:8.2f}" if FLOOR in rates else ""))
-    print(f"  {'1 % bad lines, of the clean speed':34} {'':7}   {rates[BAD] / rates[ALL]:8.2f}", flush=True)
+    rates = {name: [rate(rows[name][0], seconds) for seconds in taken] for name, taken in times.items()}
+    print(f"\nrecords of {size:,} bytes, {megabytes} MB{'':12}MB/s   of floor (least-most)")
+    for name, speeds in rates.items():
+        share = ratio(speeds, rates[FLOOR]) if FLOOR in rates else ""
+        print(f"  {name:34} {statistics.median(speeds):7.0f}   {share}")
+    print(f"  {'1 % bad lines, of the clean speed':34} {'':7}   {ratio(rates[BAD], rates[ALL])}", flush=True)
+
+
+def ratio(speeds: list[float], others: list[float]) -> str:
+    """The median of the ratios of each turn, the least and the most of them."""
+    found = [one / other for one, other in zip(speeds, others, strict=True)]
+    return f"{statistics.median(found):8.2f} ({min(found):.2f}-{max(found):.2f})"
 
 
 # --- a large file
