@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._defaults import offer
 from nova_dpo_sdk._version import __version__
 
 if TYPE_CHECKING:
@@ -90,6 +91,9 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
+
+
+offer("aws", lambda: importlib.import_module(f"{__name__}.aws").AWS())
 
 
 def __dir__() -> list[str]:

@@ -16,7 +16,7 @@ import nova_dpo_sdk
 
 PACKAGE = Path(nova_dpo_sdk.__file__).parent
 FLOORS = [
-    {"_version"},
+    {"_version", "_defaults"},
     {"errors"},
     {"_time", "_words", "catalog"},
     {"recipes", "datasets", "aws"},

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aws_loopback import ACCOUNT, LoopbackSession, loopback_aws, moto_server
+from aws_loopback import ACCESS_KEY, ACCOUNT, SECRET_KEY, LoopbackSession, loopback_aws, moto_server
 from dataset_records import chat, line, pair
 from scripted import Asked, Reply, ScriptedServer
 
@@ -74,6 +74,27 @@ def test_an_object_is_checked_where_it_is(aws: AWS, tmp_path: Path) -> None:
     assert data.name == "all.jsonl"
     with pytest.raises(DatasetError, match=r"s3://acme-attic/pairs/all.jsonl: 1 of 301 records is bad"):
         data.check()
+
+
+def test_an_address_alone_is_enough_where_boto3_finds_the_account(
+    aws: AWS, moto: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(aws, "all.jsonl", *GOOD)
+    put(aws, "chats.jsonl", *[line(chat())] * 2)
+    for name, value in {
+        "AWS_ENDPOINT_URL": moto,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_CONFIG_FILE": "nowhere",
+        "AWS_SHARED_CREDENTIALS_FILE": "nowhere",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert PreferenceDataset.from_s3(f"{ROOT}/all.jsonl").report().records == 300
+    assert ChatDataset.from_s3(f"{ROOT}/chats.jsonl").report().records == 2
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    with pytest.raises(ConfigurationError, match="us-east-1"):
+        PreferenceDataset.from_s3(f"{ROOT}/all.jsonl")
 
 
 def test_chats_in_s3_are_checked_too(aws: AWS) -> None:

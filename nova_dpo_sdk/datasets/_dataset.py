@@ -316,12 +316,13 @@ class PreferenceDataset(Dataset):
         return cls(Path(path), rules or {})
 
     @classmethod
-    def from_s3(cls, uri: str, *, aws: ByteStore, rules: Mapping[str, str] | None = None) -> Self:
+    def from_s3(cls, uri: str, *, aws: ByteStore | None = None, rules: Mapping[str, str] | None = None) -> Self:
         """Records that are in S3 already, in Nova's own layout; they are read where they are, without a local copy.
 
         Args:
             uri: An object, `s3://bucket/key`, or a prefix: then every `.jsonl` file below it, as one data set.
-            aws: Whose S3, such as `AWS()`. Asked at once: the bucket must be in its Region and account.
+            aws: Whose S3, such as `backend.aws`; when left out, the account and Region that boto3 finds by itself.
+                Asked at once: the bucket must be in its Region and account.
             rules: By rule code: `error`, `warning` or `off`, for every look at these data. See `RULES`.
 
         Raises:
@@ -386,12 +387,15 @@ class ChatDataset(Dataset):
         return cls(Path(path), rules or {}, nova2)
 
     @classmethod
-    def from_s3(cls, uri: str, *, aws: ByteStore, nova2: bool = False, rules: Mapping[str, str] | None = None) -> Self:
+    def from_s3(
+        cls, uri: str, *, aws: ByteStore | None = None, nova2: bool = False, rules: Mapping[str, str] | None = None
+    ) -> Self:
         """Records that are in S3 already, in Nova's own layout; they are read where they are, without a local copy.
 
         Args:
             uri: An object, `s3://bucket/key`, or a prefix: then every `.jsonl` file below it, as one data set.
-            aws: Whose S3, such as `AWS()`. Asked at once: the bucket must be in its Region and account.
+            aws: Whose S3, such as `backend.aws`; when left out, the account and Region that boto3 finds by itself.
+                Asked at once: the bucket must be in its Region and account.
             nova2: Whether the records are for Nova 2 Lite.
             rules: By rule code: `error`, `warning` or `off`, for every look at these data. See `RULES`.
 

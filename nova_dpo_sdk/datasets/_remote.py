@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from nova_dpo_sdk._defaults import default
 from nova_dpo_sdk.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -63,13 +64,18 @@ class ByteStore(Protocol):
         ...
 
 
-def find_sources(uri: str, store: ByteStore) -> tuple[ByteSource, ...]:
+def find_sources(uri: str, store: ByteStore | None) -> tuple[ByteSource, ...]:
     """The one object with this address, or the data files below it.
+
+    Args:
+        uri: The address.
+        store: Where it is; None for what boto3 finds by itself.
 
     Raises:
         DatasetError: There is nothing, or nothing with bytes in it.
     """
-    found = store.find(uri)
+    known: ByteStore = store or default("aws")
+    found = known.find(uri)
     if len(found) != 1 or found[0].name != uri:
         found = [each for each in found if each.name.lower().endswith(SUFFIXES)]
     if not found:
