@@ -90,6 +90,25 @@ def test_two_stages_are_chained_by_references_alone(shell, cloud):
     assert shell("checkpoint", second.json["ref"], *local).out.startswith("s3://customer-escrow-123456789012-hp-")
 
 
+def test_data_in_s3_are_trained_on_where_they_are(shell, cloud):
+    local = shell.local(cloud)
+    uri = shell("data", "upload", PAIRS, *local, "--output", cloud.output, "--json").json["uri"]
+    words = ("--recipe", shell.recipe("dpo"), "--data", uri, *local)
+    planned = shell("plan", *words, "--full")
+    assert planned.code == 0
+    assert uri in planned.out
+    sent = shell("submit", *words, "--json")
+    assert sent.code == 0
+    assert shell("wait", sent.json["ref"], *local, "--json").json["status"] == "succeeded"
+
+    chats = shell("plan", "--recipe", shell.recipe("sft"), "--data", uri, *local)
+    assert chats.code == 1
+    assert "candidates" in chats.out
+    gone = shell("plan", "--recipe", shell.recipe("dpo"), "--data", f"{uri}x", *local)
+    assert gone.code == 1
+    assert f"{uri}x is no object" in " ".join(gone.err.split())
+
+
 def test_submitting_twice_finds_the_same_job(shell, cloud):
     words = ("submit", "--recipe", shell.recipe("dpo"), "--data", PAIRS, *shell.local(cloud))
     first, again = shell(*words), shell(*words)

@@ -334,7 +334,9 @@ def _plan(words: Words) -> None:
 def _run_options(word: argparse.ArgumentParser) -> None:
     what = word.add_argument_group("what to train")
     what.add_argument("--recipe", metavar="FILE", required=True, help="the recipe's YAML")
-    what.add_argument("--data", metavar="FILE", required=True, help="Nova JSONL: chats for SFT, pairs for DPO")
+    what.add_argument(
+        "--data", metavar="FILE", required=True, help="Nova JSONL, or its s3:// path: chats for SFT, pairs for DPO"
+    )
     what.add_argument("--validation", metavar="FILE", help="the same for validation")
     what.add_argument(
         "--from", dest="start", metavar="WHERE", help="start from a checkpoint: its s3:// path, or the job that made it"

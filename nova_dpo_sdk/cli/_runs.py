@@ -89,8 +89,8 @@ def _made(arguments: argparse.Namespace, nova: NovaClient) -> Plan:
         recipe = recipe.starting_from(_start(arguments.start, recipe, nova))
     return nova.draft(
         recipe,
-        _data(recipe, arguments.data),
-        validation=_data(recipe, arguments.validation) if arguments.validation else None,
+        _data(recipe, arguments.data, nova),
+        validation=_data(recipe, arguments.validation, nova) if arguments.validation else None,
         allow=arguments.allow,
         attempt=arguments.attempt,
     )
@@ -102,7 +102,9 @@ def _start(where: str, recipe: Recipe, nova: NovaClient) -> Checkpoint:
     return nova.job(where).checkpoint()
 
 
-def _data(recipe: Recipe, path: str) -> Dataset:
+def _data(recipe: Recipe, name: str, nova: NovaClient) -> Dataset:
+    aws, nova2 = nova.backend.aws, isinstance(recipe, Nova2SFTRecipe)
+    in_s3 = name.startswith("s3://")
     if isinstance(recipe, DPORecipe):
-        return PreferenceDataset.from_jsonl(path)
-    return ChatDataset.from_jsonl(path, nova2=isinstance(recipe, Nova2SFTRecipe))
+        return PreferenceDataset.from_s3(name, aws=aws) if in_s3 else PreferenceDataset.from_jsonl(name)
+    return ChatDataset.from_s3(name, aws=aws, nova2=nova2) if in_s3 else ChatDataset.from_jsonl(name, nova2=nova2)
