@@ -336,9 +336,11 @@ def test_texts_that_part_at_two_forms_of_a_character_are_left_to_the_exact_way(g
     assert (last.rows, last.text) == (1, b"")
 
 
-@pytest.mark.parametrize("odd", [[{"role": "user", "content": "a b"}], {"a": "b"}, 5])
-def test_what_is_no_text_is_never_cut_as_one(odd):
-    record = {"chosen": odd, "rejected": odd}
+@pytest.mark.parametrize(
+    ("one", "other"), [([{"role": "user", "content": "a b"}],) * 2, ({"a": "b"},) * 2, (5, 5), (5, 53), (53, 5)]
+)
+def test_what_is_no_text_is_never_cut_as_one(one, other):
+    record = {"chosen": one, "rejected": other}
     *_, last = made("chosen-rejected", "preference", TWO_TEXTS, TWO_TEXTS, record)
     assert (last.rows, last.text) == (1, b"")
 

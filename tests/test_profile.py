@@ -275,6 +275,17 @@ def test_the_longest_record_is_known_whatever_is_in_it(tmp_path: Path) -> None:
     assert profile.longest == 8 * 1024 > data.profile().longest  # its line would speak for 15,000 tokens
 
 
+@pytest.mark.parametrize("more", [1, 400])
+def test_a_longer_line_is_noticed_among_short_ones(more: int) -> None:
+    census, offset = Census(preference=True, spread=NOWHERE), 0
+    for size in (2_000, 2_000 + more):
+        longest = line(bare("x" * size))
+        data = b"".join([*many(60), longest, *many(60)])
+        census.take(Lines(data), QuickLook(KINDS["pair"]).look(Lines(data)), offset)
+        assert census.longest == len(longest)
+        offset += len(data)
+
+
 def test_a_report_and_a_profile_come_from_one_pass(tmp_path: Path) -> None:
     picture = changed(pair("And this?"), put(image(), "messages", 0, "content", 1))
     data = pairs(tmp_path, *many(40), picture, b"broken\n", bare("Hi\nUser: there"), *many(4))

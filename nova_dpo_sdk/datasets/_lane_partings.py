@@ -94,10 +94,10 @@ _FIRST: Callable[[bytes], int] = itemgetter(0)
 
 
 def partings(ones: Sequence[bytes], others: Sequence[bytes]) -> list[int]:
-    """Where each two texts begin to differ; at the latest at the last byte of the shorter one."""
+    """Where each two texts begin to differ; at the latest at the last byte of the other one."""
     ends = list(map(Prefix.similarity, ones, others))
-    if any(map(eq, ends, map(len, ones))) or any(map(eq, ends, map(len, others))):
-        return [min(end, len(one) - 1, len(other) - 1) for end, one, other in zip(ends, ones, others, strict=True)]
+    if any(map(eq, ends, map(len, others))):
+        return [min(end, len(other) - 1) for end, other in zip(ends, others, strict=True)]
     return ends
 
 
