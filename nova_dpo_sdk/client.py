@@ -201,8 +201,8 @@ class NovaClient:
     def upload(self, data: D, *, on_progress: Callable[[int], None] | None = None) -> D:
         """Check a data set and send it at the same time, for files so large that one after the other takes long.
 
-        What is returned lies in S3 and is known to be good: a plan of it reads nothing, and its submit sends nothing
-        but images. The job's name is the same as for the file. A try that was interrupted is resumed by the
+        What is returned lies in S3, its images before it, and is known to be good: a plan of it reads nothing, and its
+        submit sends nothing. The job's name is the same as for the file. A try that was interrupted is resumed by the
         next one; the same bytes are never sent twice.
 
         Args:
@@ -210,7 +210,7 @@ class NovaClient:
             on_progress: Called with the bytes sent since the last call.
 
         Raises:
-            DatasetError: There is an error in the data, or the file changed meanwhile; nothing was left in S3.
+            DatasetError: There is an error in the data, or a file changed meanwhile; the data were not left in S3.
             ConfigurationError: The output bucket is in another Region or account.
         """
         return stage(self.backend.aws, data, self.output, on_progress)

@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -253,6 +254,36 @@ def test_a_plan_lists_images_and_a_submit_sends_them_once(album: Path, cloud: An
         assert (each.uri, each.size) in told
     head = cloud.session().client("s3").head_object(Bucket=nova.output.bucket, Key=S3Uri.parse(data.images[0].uri).key)
     assert head["ContentType"].startswith("image/")
+
+
+def test_an_upload_sends_the_images_of_good_data_before_them(album: Path, nova: Any) -> None:
+    aws = nova.backend.aws
+    records = [shows("img/a.png", "img/b.jpg", prompt=f"Question {n}?") for n in range(70)]
+    data = placed(album, *records, output=str(nova.output), owner=aws.account())
+    image = S3Uri.parse(data.images[0].uri)
+    bad = replace(data, path=album / "bad.jsonl")
+    bad.path.write_bytes(data.path.read_bytes() + b"{")
+    with pytest.raises(DatasetError, match="bad-json"):
+        nova.upload(bad)
+    assert aws.head(image) is None
+
+    kept = data.images[0].path.read_bytes()
+    data.images[0].path.write_bytes(png(30, 30))
+    with pytest.raises(DatasetError, match="changed"):
+        nova.upload(data)
+    data.images[0].path.write_bytes(kept)
+    told: list[int] = []
+    sent = nova.upload(data, on_progress=told.append)
+    assert sum(told) == data.path.stat().st_size + sum(each.size for each in data.images)
+    for each in data.images:
+        assert aws.read(S3Uri.parse(each.uri)).body == each.path.read_bytes()
+    there = PreferenceDataset.from_s3(sent.where, aws=aws)
+    assert nova.plan(DPORecipe(name="eyes", model=NovaModel.LITE, replicas=4), there).ok
+
+    other = shows("img/d.webp", prompt="And this?")
+    more = placed(album, other, output=str(nova.output), owner=aws.account())
+    assert nova.upload(replace(sent, images=more.images)).where == sent.where
+    assert aws.head(S3Uri.parse(more.images[0].uri)) is not None
 
 
 def test_images_that_go_to_another_bucket_than_the_data_are_a_warning(album: Path, nova: Any) -> None:

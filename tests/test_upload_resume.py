@@ -230,8 +230,16 @@ def test_a_part_is_told_by_its_sha256_where_s3_knows_it(file: Path) -> None:
 
 def test_somebody_who_finished_the_same_upload_first_is_enough(file: Path) -> None:
     progress: list[int] = []
+    asked_to_finish: list[bool] = []
     with ScriptedServer(answer=Parts(gone=True, finished=True)) as s3:
-        assert upload(loopback_aws(s3.url), file, on_progress=progress.append).send() is True
+        begun = upload(
+            loopback_aws(s3.url),
+            file,
+            on_progress=progress.append,
+            may_finish=lambda: asked_to_finish.append(True),
+        )
+        assert begun.send() is True
+    assert asked_to_finish
     assert not any("uploads" in asked.query and asked.method == "POST" for asked in s3.asked)
     assert sum(progress) == len(BYTES)
 

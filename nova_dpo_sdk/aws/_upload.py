@@ -161,6 +161,7 @@ class Upload:
                 raise
             # Somebody who sends the same bytes finished first, or took the parts away.
             if self.store.has(self.uri, sha256=self.sha256, size=self.size):
+                self._permitted()
                 self._arrived(self.size)
                 return
             if begun is None:

@@ -33,7 +33,7 @@ def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] |
 
     The address is made of the hash, so the file is hashed before the first byte is sent: that costs a small part of
     what the network takes, and shows whether the same bytes are there already. The object comes to be only when
-    the check has ended without an error.
+    the check has ended without an error, and all images of the data are there.
 
     Args:
         aws: Whose S3.
@@ -44,7 +44,9 @@ def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] |
     with ThreadPoolExecutor(2, thread_name_prefix="nova-check") as pool:
         if data.sources:
             aws.check_bucket(output)
-            return replace(data, known=data.check(hashed=True))
+            checked = replace(data, known=data.check(hashed=True))
+            _send_images_of(aws, data, on_progress)
+            return checked
         hashing = pool.submit(_measured, data)
         aws.check_bucket(output)
         measured, state = hashing.result()
@@ -57,6 +59,7 @@ def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] |
                 raise DatasetError(
                     f"{data.where} changed while it was read; write it to its end first, then upload it."
                 )
+            _send_images_of(aws, data, on_progress)
 
         uri = output.join("datasets", measured.sha256, data.name)
         return _send(aws, data, uri, measured, checking, agreed, on_progress)
@@ -86,6 +89,10 @@ def _send(
         may_finish=agreed,
     )
     return replace(data, sources=(aws.ranged(uri),), known=checking.result())
+
+
+def _send_images_of(aws: AWS, data: Dataset, on_progress: Callable[[int], None] | None) -> None:
+    send_images(aws, data.images, (lambda _, count: on_progress(count)) if on_progress else None)
 
 
 def _measured(data: Dataset) -> tuple[Measured, FileState | None]:

@@ -453,7 +453,7 @@ def _upload_with_images(arguments: argparse.Namespace, store: AWS, output: S3Uri
         made = replace(made, known=made.check(hashed=True))
         with progress_bar(piece.stat().st_size + sum(each.size for each in made.images)) as told:
             sent = send_images(store, made.images, told)
-            staged = stage(store, made, output, told)
+            staged = stage(store, replace(made, images=()), output, told)
     step = _submit_of(arguments)
     more = {"images": len(made.images), "images_sent": sent, "file": arguments.to, "next": step}
     _tell_upload(arguments, staged.where, staged.report().of(target), more)

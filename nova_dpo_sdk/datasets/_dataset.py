@@ -149,7 +149,8 @@ class Dataset:
         Records name such an image by its path: `{"image": {"source": {"path": "img/a.png"}}}`. Each is looked at
         (format by its first bytes, at most 10 MiB, at least 25 x 25 pixels) and gets an address under `output` that is
         made of its content. A plan of the data set that is returned lists the images beside the data, and a
-        submit sends them. A data set opened from the written file does not know them: they must be in S3 by then.
+        submit or an upload sends them. A data set opened from the written file does not know them: they must be in S3
+        by then.
 
         Args:
             to: The file to write.
