@@ -30,6 +30,7 @@ _LOOKED_AT = 120
 _LONGEST = LIMITS["line-bytes"].value
 
 _MUCH = 3
+"""How many times as long as the others a line is that stands out."""
 
 _strings = msgspec.json.Decoder(str).decode_lines
 
@@ -212,7 +213,7 @@ class Census:
 
     def _left_out(self, lines: Lines, rows: Sequence[int]) -> None:
         """Remember how long the lines are that are not measured."""
-        # Where the longest line is much longer than others, few steps tell that there is no longer one.
+        # Where the longest line stands out, few steps tell that there is no longer one.
         is_usual = len(rows) * self.longest < _MUCH * len(lines.data)
         if rows and (is_usual or lines.has_longer(self.longest - 1)):  # but for its newline
             self.longest = max(self.longest, lines.longest(rows))
