@@ -29,8 +29,8 @@ _LOOKED_AT = 120
 
 _LONGEST = LIMITS["line-bytes"].value
 
-_MUCH = 3
-"""How many times as long as the others a line is that stands out."""
+_SHORT = 1500
+"""Bytes of a line up to which many are measured as fast as it is told that none of them is longer."""
 
 _strings = msgspec.json.Decoder(str).decode_lines
 
@@ -213,9 +213,7 @@ class Census:
 
     def _left_out(self, lines: Lines, rows: Sequence[int]) -> None:
         """Remember how long the lines are that are not measured."""
-        # Where the longest line stands out, few steps tell that there is no longer one.
-        is_usual = len(rows) * self.longest < _MUCH * len(lines.data)
-        if rows and (is_usual or lines.has_longer(self.longest - 1)):  # but for its newline
+        if rows and (self.longest < _SHORT or lines.has_longer(self.longest - 1)):  # but for its newline
             self.longest = max(self.longest, lines.longest(rows))
 
     def _spans(self, offset: int, size: int) -> Iterable[tuple[int, int, int]]:
