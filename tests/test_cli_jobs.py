@@ -97,9 +97,10 @@ def test_data_in_s3_are_trained_on_where_they_are(shell, cloud):
     planned = shell("plan", *words, "--full")
     assert planned.code == 0
     assert uri in planned.out
-    sent = shell("submit", *words, "--json")
+    sent = shell("submit", *words)
     assert sent.code == 0
-    assert shell("wait", sent.json["ref"], *local, "--json").json["status"] == "succeeded"
+    assert "its data are there" in sent.err
+    assert shell("wait", sent.out.strip(), *local, "--json").json["status"] == "succeeded"
 
     chats = shell("plan", "--recipe", shell.recipe("sft"), "--data", uri, *local)
     assert chats.code == 1

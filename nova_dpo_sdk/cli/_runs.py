@@ -79,8 +79,9 @@ def submit(arguments: argparse.Namespace) -> int:
 
 
 def _sending(made: Plan) -> list[str]:
-    total = size(sum(each.size for each in made.uploads))
-    return [f"Sending {made.name}: {plural(len(made.uploads), 'file')}, {total}"]
+    sent = [each for each in made.uploads if not each.in_place]
+    what = f"{plural(len(sent), 'file')}, {size(sum(each.size for each in sent))}" if sent else "its data are there"
+    return [f"Sending {made.name}: {what}"]
 
 
 def _made(arguments: argparse.Namespace, nova: NovaClient) -> Plan:
