@@ -52,7 +52,7 @@ class Finding:
         where: The field, YAML path or line that it is about.
         message: What is the case, in one sentence, with the value in it.
         value: The value that was found.
-        allowed: What would be accepted, in words.
+        allowed: What would be accepted, in words; where data are meant, as a sentence without its full stop.
         fix: What to do next.
         source: Who says so: the documents that state the limit.
     """
@@ -74,7 +74,7 @@ class Finding:
     @property
     def accepted(self) -> str:
         """What would be accepted, as a sentence; empty of a record, where message and fix say it."""
-        if not self.allowed or self.where.startswith(("data line", "validation data line")):
+        if not self.allowed or self.where.startswith(("data line", "validation line")):
             return ""
         return f"{self.allowed}." if self.where in ("data", "validation") else f"Allowed: {self.allowed}."
 

@@ -362,6 +362,8 @@ def test_what_would_be_accepted_is_worded_in_one_place(tmp_path):
     (of_a_line,) = [each for each in report.findings() if each.code == "bad-json"]
     (of_all,) = [each for each in report.against() if each.code == "few-records"]
     assert "Allowed" not in str(of_a_line)  # the message and the remedy say it
+    of_validation = dataclasses.replace(of_a_line, where=of_a_line.where.replace("data", "validation", 1))
+    assert str(of_validation) == str(of_a_line).replace("data line", "validation line", 1)
     assert f" {of_all.accepted} " in str(of_all)
     assert "Allowed" not in str(of_all)
     field = dataclasses.replace(of_all, where="beta")

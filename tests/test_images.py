@@ -289,7 +289,8 @@ def test_an_upload_sends_the_images_of_good_data_before_them(album: Path, nova: 
 def test_images_that_go_to_another_bucket_than_the_data_are_a_warning(album: Path, nova: Any) -> None:
     data = placed(album, shows("img/a.png"), output="s3://other-bucket/x")
     plan = nova.plan(DPORecipe(name="eyes", model=NovaModel.LITE, replicas=4), data)
-    assert "images-in-another-bucket" in [each.code for each in plan.warnings]
+    (told,) = [str(each) for each in plan.warnings if each.code == "images-in-another-bucket"]
+    assert f". Images lie in s3://{nova.output.bucket}/, as the data will. Write the records with" in told
 
 
 def test_an_image_that_changed_since_it_was_checked_stops_the_submit(album: Path, nova: Any) -> None:

@@ -290,7 +290,7 @@ def test_a_prefix_of_many_files_is_planned_as_an_error_that_says_what_to_do(clou
     plan = nova.plan(DPORecipe(name="there", model=NovaModel.MICRO, replicas=2), data)
     (error,) = plan.errors
     assert error.code == "data-in-many-files"
-    assert "Join the files" in error.fix
+    assert "The records lie in 2 files. A run reads one file. Join the files" in str(error)
 
 
 def test_a_prefix_of_many_objects_is_short_to_read(aws: AWS) -> None:

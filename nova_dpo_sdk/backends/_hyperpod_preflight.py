@@ -104,7 +104,7 @@ class HyperPodPreflight(ClusterQuestions):
                     f"{upload.uri} holds {held.size:,} bytes; planned are {upload.size:,}, of another checksum."
                     if held.size == upload.size
                     else f"{upload.uri} holds {held.size:,} bytes; planned are {upload.size:,}.",
-                    held.size, str(upload.size), "A submit will send the planned bytes again.",
+                    held.size, "", "A submit will send the planned bytes again.",
                 )  # fmt: skip
                 return Check("data set", "other bytes are there", (finding,))
         return Check("data set", f"{there} of {len(planned)} files are there already")
@@ -227,5 +227,5 @@ def _changed(uri: str) -> Finding:
     return Finding(
         "data-changed", Severity.ERROR, "data",
         f"{uri} is gone, or is no longer what was checked.",
-        uri, "the object that was planned", "Open it again with from_s3(), and plan again.",
+        uri, "", "Open it again with from_s3(), and plan again.",
     )  # fmt: skip

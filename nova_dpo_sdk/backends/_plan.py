@@ -297,9 +297,9 @@ def _many_files(role: str, data: Dataset) -> Iterable[Finding]:
             code="data-in-many-files",
             severity=Severity.ERROR,
             where=role,
-            message=f"The records lie in {len(data.sources):,} files; a run reads one.",
+            message=f"The records lie in {len(data.sources):,} files.",
             value=len(data.sources),
-            allowed="one object",
+            allowed="A run reads one file",
             fix="Join the files into one: download them, `cat *.jsonl > all.jsonl`, and plan with from_jsonl().",
             source="AWS Nova user guide, data preparation",
         )
@@ -314,7 +314,7 @@ def _images_elsewhere(role: str, data: Dataset, output: S3Uri) -> Iterable[Findi
             where=role,
             message=f"{len(outside):,} images go to another bucket than the data, such as {outside[0].uri}.",
             value=outside[0].uri,
-            allowed=f"s3://{output.bucket}/",
+            allowed=f"Images lie in s3://{output.bucket}/, as the data will",
             fix=f"Write the records with with_images(output={str(output)!r}).",
             source="AWS Nova user guide, data preparation",
         )
