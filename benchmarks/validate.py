@@ -3,8 +3,8 @@
     python benchmarks/validate.py [--megabytes 40] [--runs 5] [--large 1000] [--aws-validator PATH]
 
 Prints medians in MB/s per CPU second, and each as a share of the floor, `orjson.loads` on every line and nothing else
-(left out where orjson is not installed): the median of the shares in each turn. The rows of this package read the file and build the full report in one
-process, with the rules that are named. Then:
+(left out where orjson is not installed): the median of the shares in each turn. The rows of this package read the
+file and build the full report in one process, with the rules that are named. Then:
 
 - what one bad line in a hundred costs, as a share of the speed of the same lines without it,
 - what repeats and the profile add in a large file (`--large` megabytes; 0 leaves it out),

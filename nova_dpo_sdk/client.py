@@ -207,7 +207,7 @@ class NovaClient:
 
         Args:
             data: What to check and send.
-            on_progress: Called with the bytes sent since the last call.
+            on_progress: Called with the bytes sent since the last call, those of images included.
 
         Raises:
             DatasetError: There is an error in the data, or a file changed meanwhile; the data were not left in S3.

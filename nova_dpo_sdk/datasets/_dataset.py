@@ -221,8 +221,8 @@ class Dataset:
     ) -> Report:
         """Read the file once and say everything that is wrong with it.
 
-        Memory is bounded, so in a file of more than 65,536 records a repeat may go unnoticed: about one in ten of those
-        that are 100,000 records apart, two in three at a million.
+        Memory is bounded, so in a file of more than 65,536 records (16,384 with several processes or a profile) a
+        repeat may go unnoticed: about one in ten of those that are 100,000 records apart, two in three at a million.
 
         Args:
             max_details: Problems to keep in full; all are counted.
