@@ -7,7 +7,8 @@ Prints medians in MB/s per CPU second, and each as a share of the floor, `orjson
 file and build the full report in one process, with the rules that are named. Then:
 
 - what one bad line in a hundred costs, as a share of the speed of the same lines without it,
-- what repeats and the profile add in a large file (`--large` megabytes; 0 leaves it out),
+- what repeats and the profile add in a large file (`--large` megabytes; 0 leaves it out), and what share of the floor
+  is left with them,
 - two processes against one on that file, by the clock,
 - the peak memory of a process that reads that file plain, as gzip and as zstd,
 - other validators on records of 1 KB: AWS's sample script (`nova_ft_dataset_validator.py` of aws-samples'
@@ -241,15 +242,19 @@ def print_large(folder: Path, megabytes: int, runs: int) -> None:
 def print_shares(large: Path, runs: int) -> None:
     """What repeats, and repeats and the profile, add to the time of all other rules."""
     rows: Rows = {
-        "none": (large, lambda path: report(path, REPEATS_OFF)),
-        "repeats": (large, report),
-        "repeats and the profile, one pass": (large, lambda path: report(path, profile=True)),
+        "all other rules": (large, lambda path: report(path, REPEATS_OFF)),
+        "+ repeats": (large, report),
+        "+ repeats and the profile": (large, lambda path: report(path, profile=True)),
     }
+    if importlib.util.find_spec("orjson") is not None:
+        loads = importlib.import_module("orjson").loads
+        rows[FLOOR] = large, lambda path: parse_all(path, loads)
     taken = times_of(rows, runs)
-    bare = taken.pop("none")
+    floor, bare = taken.pop(FLOOR, None), taken["all other rules"]
     for name, times in taken.items():
         more = statistics.median(time / other - 1 for time, other in zip(times, bare, strict=True))
-        print(f"  {name:34} +{more:.0%} of the time", flush=True)
+        share = f"{ratio(floor, times)} of floor" if floor else ""
+        print(f"  {name:34} +{more:4.0%} of the time   {share}", flush=True)
 
 
 def as_gzip(path: Path) -> Path:
