@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.backends import Backend, JobRef, Plan, PlanInputs, Preflight, draft
+from nova_dpo_sdk.backends._plan import job_stem
 from nova_dpo_sdk.backends._staging import send_images, stage
 from nova_dpo_sdk.catalog import Technique
 from nova_dpo_sdk.chain import Chain
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.recipes import Checkpoint
     from nova_dpo_sdk.sweep import Sweep
 
-_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_LONGEST_NAME = 256
+"""Most characters of a recipe's name."""
 
 D = TypeVar("D", bound=Dataset)
 
@@ -126,14 +127,15 @@ class NovaClient:
             PlanRejectedError: The plan has errors of its own; nobody was asked.
         """
         self._may_run(plan)
-        return self.backend.preflight(plan.resolved())
+        return self.backend.preflight(plan.on(self.backend))
 
     def _may_run(self, plan: Plan) -> None:
         if not plan.ok:
             raise PlanRejectedError(f"{plan.name} has errors; nothing was sent:", plan.errors)
         if plan.target != self.backend.identity() or plan.inputs.output != self.output:
             raise ConfigurationError(
-                f"{plan.name} was planned for {plan.target}, not for {self!r}. Plan it with this client."
+                f"{plan.name} was planned for {plan.target} and {plan.inputs.output}; this client is one for "
+                f"{self.backend.identity()} and {self.output}. Plan it with this client."
             )
 
     def submit(
@@ -166,7 +168,7 @@ class NovaClient:
         """
         self._may_run(plan)
         self.backend.resolve()
-        plan = plan.resolved()
+        plan = plan.on(self.backend)
         if check:
             _refuse_if_wrong(self.backend.preflight(plan))
         else:
@@ -194,9 +196,10 @@ class NovaClient:
         """
         self._may_run(plan)
         self.backend.resolve()
+        plan = plan.on(self.backend)
         self.backend.aws.check_bucket(self.output)
         self._upload(plan, None)
-        self._record(plan.resolved())
+        self._record(plan)
 
     def upload(self, data: D, *, on_progress: Callable[[int], None] | None = None) -> D:
         """Check a data set and send it at the same time, for files so large that one after the other takes long.
@@ -284,12 +287,11 @@ class NovaClient:
         Raises:
             ConfigurationError: `name` can be no recipe's name, `technique` is unknown, or `since` names no time zone.
         """
-        if name is not None and not _NAME.fullmatch(name):
-            raise ConfigurationError(
-                f"name is {name!r}; a recipe's name has letters, digits and hyphens, such as 'run-1'."
-            )
+        if name is not None and not 1 <= len(name) <= _LONGEST_NAME:
+            raise ConfigurationError(f"name is {name!r}; a recipe's name has 1 to {_LONGEST_NAME} characters.")
+        stem = None if name is None else job_stem(name)
         begun = _moment(since, self.backend.clock.now())
-        found = self.backend.find_jobs(name, _technique(technique), begun)
+        found = self.backend.find_jobs(stem, _technique(technique), begun)
         return [Job(JobRef.parse(each.ref), self.backend, self.output, last=each) for each in found]
 
     def watch(

@@ -55,6 +55,16 @@ def xml(status: int, code: str, message: str = "no", **headers: str) -> Reply:
     return Reply(status, body.encode(), {"x-amz-request-id": "R-42", **headers})
 
 
+def test_the_region_is_the_one_that_is_given_then_aws_region_then_the_profile_s(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("[default]\nregion = us-west-2\n")
+    assert AWS().region == "us-west-2"
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    assert AWS().region == "us-east-1"
+    assert AWS(region="eu-west-2").region == "eu-west-2"
+
+
 @pytest.mark.parametrize(
     ("status", "code", "cls", "words"),
     [

@@ -270,6 +270,14 @@ def test_jobs_are_found_by_name_technique_and_age_the_newest_first(clock, nova, 
     assert all(job.last is not None for job in nova.jobs())
 
 
+@pytest.mark.parametrize("name", ["Support_DPO", "support dpo", "7days", "x" * 100])
+def test_a_job_is_found_by_its_recipe_s_name_even_where_that_was_made_legal(nova, pairs, name):
+    job = nova.submit(nova.plan(DPO.replace(name=name), pairs))
+    assert [each.ref for each in nova.jobs(name=name)] == [job.ref]
+    with pytest.raises(ConfigurationError, match="1 to 256 characters"):
+        nova.jobs(name="")
+
+
 # ------------------------------------------------------------------------------------------------ logs
 
 

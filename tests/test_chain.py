@@ -167,6 +167,15 @@ def test_a_patience_that_is_all_but_over_does_not_hold_the_clock(cloud, nova, ch
         bad.result()
 
 
+def test_other_validation_data_in_the_recipe_are_another_stage(nova, chats):
+    first, other = (SFT.replace(validation_data_s3_path=f"s3://acme-nova/{name}.jsonl") for name in ("a", "b"))
+    nova.chain("tone").start("sft", first, chats)
+    with pytest.raises(
+        ConfigurationError, match=r"run.validation_data_s3_path: s3://acme-nova/a.jsonl -> s3://acme-no"
+    ):
+        nova.chain("tone").start("sft", other, chats)
+
+
 def test_a_changed_stage_is_refused_and_told_what_differs(nova, chats, write_jsonl):
     chain = nova.chain("tone")
     chain.run("sft", SFT, chats)

@@ -80,6 +80,37 @@ def test_what_was_printed_is_what_was_sent(nova, chats):
     assert body(nova, "datasets", plan.uploads[0].sha256, "chats.jsonl") == chats.path.read_bytes()
 
 
+@pytest.mark.parametrize("asked", [False, True], ids=["nobody knew the account", "one knew it"])
+def test_a_plan_is_sent_by_another_client_of_its_place_with_what_that_one_knows(cloud, chats, asked):
+    planner, sender = (NovaClient(cloud.hyperpod(account=None), output=cloud.output) for _ in range(2))
+    if asked:
+        planner.backend.resolve()
+    plan = planner.plan(SFT, chats)
+    assert bool(plan.unresolved) is not asked
+    assert sender.check(plan).ok
+    job = sender.submit(plan)
+    assert job.result().uri.startswith("s3://customer-escrow-")
+    held = sender.backend.api().get(PYTORCHJOBS, "kubeflow", plan.name)
+    assert "<account>" not in json.dumps(held)
+    assert "<account>" not in body(sender, "plans", plan.name, "plan.json").decode()
+
+
+@pytest.mark.parametrize("act", ["check", "submit", "prepare"])
+def test_a_plan_is_not_sent_by_a_client_that_would_send_something_else(cloud, nova, chats, act):
+    longer = NovaClient(cloud.hyperpod(options=HyperPodOptions(backoff_limit=9)), output=cloud.output)
+    again = nova.plan(SFT, chats).again()
+    with pytest.raises(ConfigurationError, match=r"was planned with other options .* with attempt=3"):
+        getattr(longer, act)(again)
+    assert jobs(nova) == []
+    assert restarts_of(longer, longer.plan(SFT, chats, attempt=2)) == 9
+
+
+def restarts_of(nova, plan):
+    """The restarts that the job of a plan is allowed, once it was sent."""
+    nova.submit(plan)
+    return nova.backend.api().get(PYTORCHJOBS, "kubeflow", plan.name)["spec"]["runPolicy"]["backoffLimit"]
+
+
 def test_a_plan_makes_no_request(cloud, nova, chats):
     before = len(cloud.requests)
     str(nova.plan(SFT, chats))

@@ -11,6 +11,7 @@ from nova_dpo_sdk import (
     ChatDataset,
     DPORecipe,
     HyperPodBackend,
+    HyperPodOptions,
     LoRA,
     NovaClient,
     NovaModel,
@@ -164,6 +165,21 @@ def test_html_is_escaped(write_jsonl):
     page = offline().plan(RECIPE.replace(name="<script>alert(1)</script>"), data)._repr_html_()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_validation_data_that_the_recipe_names_make_another_run(chats):
+    sft = SFTRecipe(name="s", model=NovaModel.LITE, replicas=4)
+    paths = ("s3://acme-nova/a.jsonl", "s3://acme-nova/b.jsonl", None)
+    plans = [offline().plan(sft.replace(validation_data_s3_path=path), chats) for path in paths]
+    assert [plan.recipe.validation_data_s3_path for plan in plans] == list(paths)
+    assert len({plan.name for plan in plans}) == 3
+
+
+def test_another_image_is_another_run(pairs):
+    plain, other = offline(), offline(options=HyperPodOptions(image="1.dkr.ecr.us-east-1.amazonaws.com/mine:v2"))
+    assert plain.plan(RECIPE, pairs).name != other.plan(RECIPE, pairs).name
+    with pytest.raises(ConfigurationError, match="image"):
+        other.submit(plain.plan(RECIPE, pairs))
 
 
 def test_a_region_that_nobody_set_is_a_finding(pairs, monkeypatch, tmp_path):

@@ -226,6 +226,23 @@ def test_every_wrong_option_is_named_at_once():
     assert [each.where for each in error.value.findings] == ["role", "volume_gb", "warm_pool_seconds"]
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"image": "1.dkr.ecr.us-east-1.amazonaws.com/mine:v2"},
+        {"hyperparameters": {"seed": "7"}},
+        {"model_package_group": "arn:aws:sagemaker:us-east-1:123456789012:model-package-group/other"},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_what_makes_another_model_makes_another_run(pairs, more):
+    names = {
+        NovaClient(backend(**options), output="s3://my-bucket/output").plan(recipe(name="run"), pairs).name
+        for options in ({}, more, {"volume_gb": 50})
+    }
+    assert len(names) == 2  # more room on the disk is the same run
+
+
 def test_secrets_in_the_environment_are_not_shown_by_repr():
     assert "hunter2" not in repr(TrainingJobOptions(environment={"TOKEN": "hunter2"}))
 

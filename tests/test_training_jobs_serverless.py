@@ -58,6 +58,13 @@ def nova(cloud):
     return NovaClient(cloud.training_jobs(options=options()), output=cloud.output)
 
 
+def test_a_hyperparameter_never_takes_the_place_of_what_the_recipe_says(pairs):
+    plan = planned(DPO, pairs, hyperparameters={"learning_rate": "0.5", "name": "x", "seed": "7"})
+    assert [each.where for each in plan.errors] == ["hyperparameters['learning_rate']", "hyperparameters['name']"]
+    assert {each.code for each in plan.errors} == {"option-not-allowed"}
+    assert planned(DPO, pairs, hyperparameters={"seed": "7"}).ok
+
+
 def send(nova, plan):
     """What a submit sends, without the SageMaker SDK: the plan's own request."""
     nova.backend.resolve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from typing import TYPE_CHECKING, Any, cast
@@ -172,7 +173,9 @@ class AWS:
                 import boto3
 
                 with aws_errors("OpenSession", "the default profile"):
-                    self._session = boto3.Session(region_name=self._region)
+                    # AWS's own tools read AWS_REGION before anything else; boto3 does not know it.
+                    region = self._region or os.environ.get("AWS_REGION") or None
+                    self._session = boto3.Session(region_name=region)
             return self._session
 
     def session(self) -> boto3.Session:

@@ -56,10 +56,10 @@ _OF_REASON = {
     "being pulled: ask who runs the cluster for the pod's events.",
     (JobStatus.STALLED, "NodeLost"): "The pod cannot leave a node that does not answer: ask who runs the cluster "
     "to replace the node, or cancel and submit plan.again().",
-    (JobStatus.FAILED, "DeadlineExceeded"): "Give HyperPodOptions(active_deadline_seconds=...) more time, or shorten "
-    "the run; then submit plan.again().",
-    (JobStatus.FAILED, "BackoffLimitExceeded"): "Mend what its last words name, or allow more restarts by "
-    "HyperPodOptions(backoff_limit=...); then submit plan.again().",
+    (JobStatus.FAILED, "DeadlineExceeded"): "Give HyperPodOptions(active_deadline_seconds=...) more time and plan with "
+    "that and the next number of attempt=, or shorten the run.",
+    (JobStatus.FAILED, "BackoffLimitExceeded"): "Mend what its last words name and submit plan.again(), or allow more "
+    "restarts by HyperPodOptions(backoff_limit=...) and plan with that and the next number of attempt=.",
 }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk._version import __version__
 from nova_dpo_sdk._words import plural
-from nova_dpo_sdk.errors import DatasetError, Finding, Judged, Severity
+from nova_dpo_sdk.errors import ConfigurationError, DatasetError, Finding, Judged, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,6 +26,7 @@ NAME_STEM = 34
 """Longest part of a job's name before its suffix, in characters (HyperPod's own launcher: 34 + 1 + 5 <= 40)."""
 _SUFFIX_LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _SUFFIX = 5
+_DATA_KEYS = ("data_s3_path", "validation_data_s3_path")
 LABEL_DIGEST = 40
 """Characters of the digest that a Kubernetes label carries (a label value holds at most 63)."""
 
@@ -119,6 +120,26 @@ class Plan(Judged):
         objects = self.backend.render(self.recipe, self.digest)
         return replace(self, objects=objects, unresolved=self.backend.unresolved())
 
+    def on(self, backend: Backend) -> Plan:
+        """The same plan with what a backend of the same place has learned from AWS.
+
+        Args:
+            backend: The plan's own one, or another for its place, such as one with new credentials.
+
+        Raises:
+            ConfigurationError: That backend would send something else than this plan shows.
+        """
+        here = replace(
+            self, objects=backend.render(self.recipe, self.digest), unresolved=backend.unresolved(), backend=backend
+        )
+        placeholders = {**self.unresolved, **here.unresolved}.values()
+        if _as_shown(self, placeholders) != _as_shown(here, placeholders):
+            raise ConfigurationError(
+                f"{self.name} was planned with other options than this client's backend has: what is sent would not be "
+                f"what was printed. Plan it with this client; after a failure, with attempt={self.attempt + 1}."
+            )
+        return here
+
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values, the same for the same plan; what is kept beside the run."""
         checkpoint = self.recipe.checkpoint
@@ -173,6 +194,14 @@ def _finding_dict(finding: Finding) -> dict[str, str]:
     }
 
 
+def _as_shown(plan: Plan, placeholders: Iterable[str]) -> str:
+    """What would be sent, with the placeholders for what was not known to everybody."""
+    text, account = json.dumps(plan.objects, sort_keys=True), plan.backend.aws.known_account
+    for placeholder in placeholders:
+        text = text.replace(account or placeholder, placeholder)
+    return text
+
+
 def draft(backend: Backend, inputs: PlanInputs) -> Plan:
     """Make the plan of one run. Reads the data sets; asks no network.
 
@@ -210,10 +239,15 @@ def draft(backend: Backend, inputs: PlanInputs) -> Plan:
 
 def job_name(name: str, digest: str) -> str:
     """A legal job name: a DNS label that starts with a letter, at most 40 characters, ending in the digest's suffix."""
+    return f"{job_stem(name)}-{_suffix(digest)}"
+
+
+def job_stem(name: str) -> str:
+    """What the names of all jobs of a recipe begin with: the recipe's own name, made legal."""
     stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not stem or not stem[0].isalpha():
         stem = f"run-{stem}".strip("-")
-    return f"{stem[:NAME_STEM].rstrip('-')}-{_suffix(digest)}"
+    return stem[:NAME_STEM].rstrip("-")
 
 
 def _suffix(digest: str) -> str:
@@ -238,8 +272,8 @@ def _renamed(given: str, name: str) -> Finding:
 
 def _digest(backend: Backend, recipe: Recipe, uploads: list[Upload | None], attempt: int) -> str:
     tree = recipe.to_dict()
-    for key in ("data_s3_path", "validation_data_s3_path"):
-        tree["run"].pop(key, None)
+    for key, _ in zip(_DATA_KEYS, uploads, strict=False):
+        tree["run"].pop(key, None)  # its checksum stands for it; a path that the recipe itself names has none
     covered = {
         "recipe": tree,
         "data": [upload.sha256 if upload else "" for upload in uploads],
@@ -252,7 +286,7 @@ def _digest(backend: Backend, recipe: Recipe, uploads: list[Upload | None], atte
 
 def _paths(inputs: PlanInputs, uploads: list[Upload | None]) -> dict[str, str]:
     paths = {"output_s3_path": str(inputs.output)}
-    for key, upload in zip(("data_s3_path", "validation_data_s3_path"), uploads, strict=False):
+    for key, upload in zip(_DATA_KEYS, uploads, strict=False):
         if upload is not None:
             paths[key] = upload.uri
     return paths

@@ -10,7 +10,7 @@ from nova_dpo_sdk.catalog import Catalog, TuningKind
 from nova_dpo_sdk.errors import Finding, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from nova_dpo_sdk.backends._training_options import TrainingJobOptions
     from nova_dpo_sdk.recipes import Recipe
@@ -44,7 +44,7 @@ def create_request(
     }
     request: Json = {
         "TrainingJobName": recipe.name,
-        "HyperParameters": {"name": recipe.name, **hyperparameters(recipe, catalog), **options.hyperparameters},
+        "HyperParameters": {**_said(recipe, catalog), **options.hyperparameters},
         "RoleArn": role,
         "InputDataConfig": data_channels(recipe),
         # uncompressed, so that the manifest is an object of its own
@@ -56,6 +56,10 @@ def create_request(
         "Tags": tags(recipe, digest, options),
     }
     return {**request, **_mlflow(recipe), **asked_for(options)}
+
+
+def _said(recipe: Recipe, catalog: Catalog) -> dict[str, str]:
+    return {"name": recipe.name, **hyperparameters(recipe, catalog)}
 
 
 def hyperparameters(recipe: Recipe, catalog: Catalog) -> dict[str, str]:
@@ -85,14 +89,22 @@ def _mlflow(recipe: Recipe) -> Json:
     return {"MlflowConfig": present(config)}
 
 
-def serverless_findings(recipe: Recipe, region: str, catalog: Catalog) -> list[Finding]:
-    """What a serverless job cannot be given of a recipe, or not here."""
+def serverless_findings(recipe: Recipe, region: str, catalog: Catalog, further: Mapping[str, str]) -> list[Finding]:
+    """What a serverless job cannot be given of a recipe, or not here.
+
+    Args:
+        recipe: What to train.
+        region: AWS Region.
+        catalog: What Nova offers.
+        further: The hyperparameters of the options.
+    """
     context = " for serverless customization"
     found = [*catalog.judge("region", region, catalog.serverless.regions, where="region", context=context)]
     if recipe.checkpoint is not None:
         found.append(_checkpoint(recipe.checkpoint.uri, catalog))
     found += _without_a_name(recipe, catalog)
     found += _no_mlflow(recipe)
+    found += _said_twice(recipe, further)
     if "replicas" in recipe.model_fields_set:
         message = f"replicas is {recipe.replicas}, which is not sent: AWS chooses the instances of a serverless job."
         found.append(Finding("replicas-not-sent", Severity.NOTE, "replicas", message, recipe.replicas))
@@ -137,6 +149,20 @@ def _not_taken(name: str, value: Any, allowed: str, catalog: Catalog) -> Finding
         f"Leave {name} out, or train on instances of your own.",
         catalog.titles(catalog.serverless.source),
     )
+
+
+def _said_twice(recipe: Recipe, further: Mapping[str, str]) -> Iterator[Finding]:
+    """Hyperparameters that would take the place of what the recipe says, unseen by its limits."""
+    for name in sorted(_said(recipe, Catalog.packaged()).keys() & further.keys()):
+        yield Finding(
+            "option-not-allowed",
+            Severity.ERROR,
+            f"hyperparameters[{name!r}]",
+            f"hyperparameters[{name!r}] is {further[name]!r}, in the place of what the recipe says.",
+            further[name],
+            "what the recipe says",
+            "Leave it out of TrainingJobOptions(hyperparameters=...), and say it in the recipe.",
+        )
 
 
 def _no_mlflow(recipe: Recipe) -> Iterator[Finding]:

@@ -49,8 +49,9 @@ _TIME_IS_UP = {
     "MaxWaitTimeExceeded": "it waited longer for capacity than was allowed, and SageMaker stopped it",
 }
 _TIME_STEPS = {
-    "MaxRuntimeExceeded": f"Give TrainingJobOptions(max_runtime_seconds=...) more (at most 28 days), {_AGAIN}",
-    "MaxWaitTimeExceeded": f"Use another instance type or Region, {_AGAIN}",
+    "MaxRuntimeExceeded": "Give the backend TrainingJobOptions(max_runtime_seconds=...) of more, at most 28 days, and "
+    "plan with it and the next number of attempt=.",
+    "MaxWaitTimeExceeded": "Plan with a backend of another instance type or Region.",
 }
 
 # The first that is found in a FailureReason decides; the exact words differ from year to year.

@@ -147,13 +147,14 @@ class HyperPodBackend:
         return f"HyperPodBackend({self.cluster!r}, namespace={self.namespace!r}, instance_type={self.instance_type!r})"
 
     def identity(self) -> dict[str, str]:
-        """What tells this place from another."""
+        """What tells this place from another, and what else a model comes from but its recipe and data."""
         return {
             "platform": str(self.platform),
             "region": self._region() or "(no Region)",
             "cluster": self.cluster,
             "namespace": self.namespace,
             "instance_type": self.instance_type,
+            **({"image": self.options.image} if self.options.image else {}),
         }
 
     def _region(self) -> str | None:

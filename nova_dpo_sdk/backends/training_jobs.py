@@ -49,6 +49,10 @@ __all__ = ["TrainingJobBackend", "TrainingJobOptions"]
 _TAKEN = "ResourceInUse"
 
 
+_MAKES_ANOTHER_MODEL = ("model_package", "model_package_group", "sequence_length", "image")
+"""Options on which it hangs which model comes out of a run, or where it is kept."""
+
+
 class TrainingJobBackend:
     """SageMaker Training Jobs in one account and Region. Building one asks nobody; a plan for it asks nobody either.
 
@@ -113,17 +117,15 @@ class TrainingJobBackend:
         return match[2] if match else ""
 
     def identity(self) -> dict[str, str]:
-        """What tells this place from another."""
-        place = {
+        """What tells this place from another, and what else a model comes from but its recipe and data."""
+        options = self.options
+        return {
             "platform": str(self.platform),
             "region": self._region() or "(no Region)",
             "instance_type": self.instance_type,
+            **{name: value for name in _MAKES_ANOTHER_MODEL if (value := getattr(options, name))},
+            **{f"hyperparameter {name}": value for name, value in sorted(options.hyperparameters.items())},
         }
-        if self.options.model_package:
-            place["model_package"] = self.options.model_package
-        if self.options.sequence_length:
-            place["sequence_length"] = self.options.sequence_length
-        return place
 
     def _region(self) -> str | None:
         try:
@@ -154,7 +156,7 @@ class TrainingJobBackend:
             fix = 'Give TrainingJobBackend(role="arn:aws:iam::<account>:role/<name>"), a role that trusts SageMaker.'
             found.append(Finding("role-missing", Severity.ERROR, "role", "No execution role is named.", fix=fix))
         if self.options.serverless:
-            found += serverless_findings(recipe, region, self.catalog)
+            found += serverless_findings(recipe, region, self.catalog, self.options.hyperparameters)
         elif self._image(recipe, region) is None:
             found.append(_no_image(region, self.catalog))
         if self.options.model_package and recipe.checkpoint is not None:

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.backends import Plan
     from nova_dpo_sdk.chain._records import StageRecord
 
-_FOLLOWS_THE_DATA = ("run.data_s3_path", "run.validation_data_s3_path")
+_PATHS = {"data": "run.data_s3_path", "validation": "run.validation_data_s3_path"}
+"""Keys of a recipe that follow from the data, by what reads them; without such data the recipe names the path."""
 _SHOWN = 80
 
 
@@ -28,8 +29,9 @@ def _of_recipe(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     # The job's name ends in its digest, so that it always differs; the name that was given may not.
     for tree in (old, new):
         tree["run.name"] = str(tree.get("run.name", "")).rpartition("-")[0]
+    follow = [_PATHS[role] for role in _data(then).keys() | _data(now).keys()]
     for key in dict.fromkeys([*old, *new]):
-        if key not in _FOLLOWS_THE_DATA and old.get(key) != new.get(key):
+        if key not in follow and old.get(key) != new.get(key):
             yield f"recipe {key}: {_shown(old, key)} -> {_shown(new, key)}"
 
 
