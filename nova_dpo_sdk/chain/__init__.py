@@ -288,6 +288,7 @@ class Chain:
         record = held.record
         if record.status.is_under_way:
             self._let_go(record, cancel=cancel)
+        self._place.stop_given_up(record)
         now = self._place.now()
         last = record.current
         if last.ended_at is None:

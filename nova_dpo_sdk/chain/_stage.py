@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -35,10 +36,14 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.errors import NovaError
     from nova_dpo_sdk.recipes import Checkpoint, Recipe
 
+_log = logging.getLogger(__name__)
+
 CLAIM_LASTS = timedelta(minutes=10)
 """How long a claim without a job keeps a changed stage out: whoever made it may be about to make the job."""
 MANIFEST_LOOKS = 15.0
 """Seconds between two looks for a manifest that is not there yet."""
+_GIVEN_UP = frozenset({Outcome.ABANDONED, Outcome.OVERDUE})
+"""The job of an attempt that ended so is to be stopped."""
 _FREE = frozenset({StageStatus.REFUSED, StageStatus.FAILED, StageStatus.STOPPED, StageStatus.RESET})
 """A stage so far holds neither a job nor a checkpoint: a changed one may take its place."""
 
@@ -95,6 +100,19 @@ class Place:
     def now(self) -> datetime:
         """The present moment."""
         return self.clock.now()
+
+    def stop_given_up(self, record: StageRecord) -> None:
+        """Stop the jobs that a record has given up: whoever wrote that may have died before it stopped them."""
+        for each in record.attempts:
+            if each.outcome not in _GIVEN_UP or each.ended_at is None:
+                continue
+            if each.ref != str(self.client.backend.ref(each.job)):
+                _log.warning("%s, which was given up, lives elsewhere: only there can it be stopped", each.ref)
+                continue
+            job = self.client.job(each.ref)
+            made = job.status().created_at
+            if made is None or made <= each.ended_at:  # otherwise it is somebody else's, of the same plan
+                job.cancel()
 
 
 class _Overtaken(Exception):  # noqa: N818 - a signal inside this room, never seen by users
@@ -250,17 +268,12 @@ class Stage:
         elif record.status.is_under_way:
             self._job = self._place.client.job(record.current.ref)
         else:
-            self._stop_overdue(record)
+            self._place.stop_given_up(record)
             self.error = _as_recorded(record)
 
     def _hold(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self._place.made[checkpoint.job] = self.name
-
-    def _stop_overdue(self, record: StageRecord) -> None:
-        """Whoever wrote that the deadline has passed may have died before it stopped the job."""
-        if record.current.outcome is Outcome.OVERDUE:
-            self._place.client.job(record.current.ref).cancel()
 
     def _may_be_replaced(self, record: StageRecord) -> None:
         if record.status in _FREE or (record.status is StageStatus.CLAIMED and self._claim_is_dead(record)):
@@ -288,6 +301,8 @@ class Stage:
 
     def _claim(self) -> bool:
         """Begin the stage, or begin it anew: the intent is written when all is in place but the job."""
+        if self._held is not None:
+            self._place.stop_given_up(self._held.record)
         plan, record = self._intent()
         try:
             job = self._place.client.submit(plan, on_ready=lambda: self._write_claim(record, plan))
@@ -321,10 +336,7 @@ class Stage:
     def _submit_claimed(self) -> bool:
         """Go on from a claim: the job may be there or not, and a second create finds the first."""
         record = self.record
-        tries = _this_round(record)
-        for each in tries[:-1]:
-            if each.outcome is Outcome.ABANDONED:
-                self._place.client.job(each.ref).cancel()
+        self._place.stop_given_up(record)
         accepted = record.digest != self._script.digest
         if accepted and self._place.client.job(record.current.ref).status().status is JobStatus.DELETED:
             raise ConfigurationError(self._changed(record))  # what was accepted is not there to be kept
@@ -333,7 +345,7 @@ class Stage:
         # A later attempt is not held up by what took the place of the one before it, such as a missing node.
         plan = self._attempt(record.current.number)
         try:
-            job = self._place.client.submit(plan, check=len(tries) == 1)
+            job = self._place.client.submit(plan, check=len(_this_round(record)) == 1)
         except (ClusterError, AWSError, PlanRejectedError, JobError) as error:
             return self._not_submitted(plan, error)
         return self._submitted(job)
@@ -524,7 +536,8 @@ class Stage:
     def _next_attempt(self, outcome: Outcome, snapshot: JobSnapshot) -> None:
         ended = _ending_in(
             self.record,
-            ended_at=snapshot.since or self._place.now(),
+            # What is given up has held its instances until now, since whenever it has been in trouble.
+            ended_at=(snapshot.since if outcome is Outcome.FAILED else None) or self._place.now(),
             outcome=outcome,
             reason=snapshot.reason,
             message=snapshot.message,
