@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nova_dpo_sdk.datasets._facts import BYTES_PER_TOKEN, IMAGE, SYSTEM, minimal_or_odd, prompt_key
+from nova_dpo_sdk.datasets._facts import BYTES_PER_TOKEN, IMAGE, MEDIA, SYSTEM, joined, minimal_or_odd, prompt_key
 from nova_dpo_sdk.datasets._histogram import Histogram, Sample
 from nova_dpo_sdk.datasets._lines import BLANK, BOM
 from nova_dpo_sdk.datasets._records import look
@@ -31,6 +31,8 @@ _LONGEST = LIMITS["line-bytes"].value
 
 _SHORT = 1500
 """Bytes of a line up to which many are measured as fast as it is told that none of them is longer."""
+
+_ANY_MEDIA = sum(MEDIA.values())
 
 _strings = msgspec.json.Decoder(str).decode_lines
 
@@ -86,6 +88,7 @@ class Census:
         unreadable: Lines that were not.
         systems: Records with a system prompt.
         image_records: Records with images.
+        media_records: Records with images, videos or documents.
         prompts: Hashes of prompts.
         measured: Records of which the rest was measured.
         longest: Bytes of the longest line that was not measured.
@@ -103,7 +106,7 @@ class Census:
     def __init__(self, *, preference: bool, spread: Spread | None = None) -> None:
         self._preference = preference
         self._spread = spread
-        self.records = self.unreadable = self.systems = self.image_records = 0
+        self.records = self.unreadable = self.systems = self.image_records = self.media_records = 0
         self.measured = self.longest = self.preferred_longer = 0
         self.prompts = Sample()
         self.scripts: Counter[str] = Counter()
@@ -137,6 +140,7 @@ class Census:
         self.unreadable += other.unreadable
         self.systems += other.systems
         self.image_records += other.image_records
+        self.media_records += other.media_records
         self.measured += other.measured
         self.longest = max(self.longest, other.longest)
         self.preferred_longer += other.preferred_longer
@@ -157,27 +161,28 @@ class Census:
             self.unreadable += 1
             return []
         self.records += 1
-        self.systems += sight.systems > 0
+        self.systems += bool(sight.systems)
         self.image_records += sight.images > 0
+        self.media_records += bool(sight.media)
         self._measure_one(sight, 1)
         return [_key_of(sight)]
 
     def _measure_one(self, sight: Sight, weight: int) -> None:
-        longest = sight.answer
+        prompt, longest = sight.prompt, _size(sight.answer)
         if sight.rejected is not None:
             margin = len(sight.answer) - len(sight.rejected)
             self.rejected.extend([len(sight.rejected)], weight)
             self.margin.extend([margin], weight)
             self.preferred_longer += weight * (margin > 0)
-            longest = sight.answer if margin >= 0 else sight.rejected
+            longest = max(longest, _size(sight.rejected))
         self.measured += 1
-        self.prompt.extend([sum(map(len, sight.prompt))], weight)
+        self.prompt.extend([sum(map(len, prompt))], weight)
         self.answer.extend([len(sight.answer)], weight)
-        self.tokens.extend([tokens_of(sum(map(_size, sight.prompt)) + _size(longest))], weight)
+        self.tokens.extend([tokens_of(sum(map(_size, prompt)) + longest)], weight)
         self.turns.extend([sight.turns], weight)
         if sight.images:
             self.images.extend([sight.images], weight)
-        self.scripts[_script(sight.prompt[-1] if sight.prompt else "", sight.answer)] += weight
+        self.scripts[_script(prompt[-1] if prompt else "", sight.answer)] += weight
 
     # -- many at a time
 
@@ -186,6 +191,7 @@ class Census:
         self.records += len(harvest.rows)
         self.systems += _having(SYSTEM, harvest.features)
         self.image_records += _having(IMAGE, harvest.features)
+        self.media_records += _having(_ANY_MEDIA, harvest.features)
         if harvest.plain:
             self._plain(harvest, lines, offset)
         left_out: list[int] = []
@@ -228,8 +234,7 @@ class Census:
             self.rejected.extend(columns.rejected, weight)
             self.margin.extend(margin, weight)
             self.preferred_longer += weight * sum([each > 0 for each in margin])
-            pairs = zip(margin, longest, columns.rejected_sizes, strict=True)
-            longest = [one if more >= 0 else other for more, one, other in pairs]
+            longest = list(map(max, longest, columns.rejected_sizes))
         tokens = [tokens_of(one + two) for one, two in zip(columns.prompt_sizes, longest, strict=True)]
         self.measured += len(tokens)
         self.prompt.extend(columns.prompt, weight)
@@ -308,8 +313,8 @@ def _size(text: str) -> int:
 
 def _key_of(sight: Sight) -> int:
     """A hash of a prompt, as the quick look makes it: without a text for what is an image."""
-    said = *filter(None, sight.prompt[sight.systems :]), *sight.media
-    return prompt_key(map(minimal_or_odd, sight.prompt[: sight.systems]), map(minimal_or_odd, said))
+    said = [list(filter(None, texts)) for texts in (sight.tools, *sight.asked)]
+    return prompt_key(map(minimal_or_odd, sight.systems), joined([*said, *([uri] for uri in sight.media)]))
 
 
 def _script(prompt: str, answer: str) -> str:

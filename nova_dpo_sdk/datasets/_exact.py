@@ -396,7 +396,7 @@ class Walk:
         self._words = words
         self._features = 0
         self._system_texts: list[str] = []
-        self._prompt: list[str] = []
+        self._prompt: list[list[str]] = []
         self._answers: list[tuple[str, list[str]]] = []
         self._media: dict[str, int] = {}
         self._uris: list[str] = []
@@ -412,7 +412,7 @@ class Walk:
         return _facts.facts_of(
             self._features,
             self._system_texts,
-            (*self._prompt, *self._uris),
+            [*self._prompt, *([uri] for uri in self._uris)],
             first,
             second if self._preference else None,
         )
@@ -427,6 +427,7 @@ class Walk:
             self._system(record["system"])
         if self._nova2 and "toolConfig" in record:
             self._tools.declared(self, record["toolConfig"])
+            self._prompt.append([_facts.canonical(record["toolConfig"])])
         else:
             self._tools.named(record.get("toolConfig"))
         if "messages" in record:
@@ -516,17 +517,16 @@ class Walk:
             text = _plain_text(message, _TURN)
             if text and not last and message["role"] == _rules.NEXT_ROLE[previous]:
                 previous = message["role"]
-                self._plain(text, "$.messages[{}].content[0].text", index, self._prompt)
+                self._plain(text, index)
                 continue
             previous = self._message(message, f"$.messages[{index}]", previous, index, last=last)
         self._tools.finish(self, len(messages))
 
-    def _plain(self, text: str, path: str, index: int, texts: list[str]) -> None:
-        """Take in the only text of a turn or a candidate; the path is only spelled out where it may be needed."""
+    def _plain(self, text: str, index: int) -> None:
+        """Take in the only text of a turn; the path is only spelled out where it may be needed."""
+        self._prompt.append([text])
         if self._words:
-            self.text(text, path.format(index), texts)
-        else:
-            texts.append(text)
+            self.text(text, f"$.messages[{index}].content[0].text", [])
 
     def _message(self, message: Any, path: str, previous: str, index: int, *, last: bool) -> str:
         self._tools.begin(index)
@@ -622,7 +622,7 @@ class Walk:
         if answer:
             self._answers.append(("", texts))
         else:
-            self._prompt.extend(texts)
+            self._prompt.append(texts)
 
     def _kinds(self, role: str) -> tuple[str, ...]:
         if self._preference:
@@ -684,7 +684,7 @@ class Walk:
             self._reasoning(value, path, texts)
         elif kind == "toolUse":
             self._features |= _facts.TOOLS
-            self._tools.use(self, value, path)
+            self._tools.use(self, value, path, texts)
         else:
             self._features |= _facts.TOOLS
             self._tools.result(self, value, path, texts)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import xxhash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 SYSTEM, IMAGE, VIDEO, DOCUMENT, REASONING, TOOLS, WEBP, WEBM = (1 << bit for bit in range(8))
 """Features of a record, as bits of `Facts.features`."""
@@ -43,8 +44,8 @@ class Facts(NamedTuple):
 
     Attributes:
         features: Bits of `FEATURES`.
-        size: Bytes of text that a model would see at most: system, prompt, and the longer answer.
-        key: Hash of all texts; the same when the two candidates change places.
+        size: Bytes of text that a model would see at most: system, tools, prompt, and the longer answer.
+        key: Hash of all texts and tools; the same when the two candidates change places.
         turned: Which of the two places the candidates have.
     """
 
@@ -71,15 +72,19 @@ def system_seed(texts: Iterable[bytes]) -> int:
     return digest(whole, 1) if whole else 2
 
 
-def prompt_key(system: Iterable[bytes], texts: Iterable[bytes]) -> int:
-    """A hash of a prompt: of its system texts and of all others, each in its shortest JSON."""
-    return digest(b"".join(texts), system_seed(system))
+BETWEEN_TURNS = b"\n"
+"""Stands in no JSON text, so that two turns are told from one of two texts."""
+
+
+def prompt_key(system: Iterable[bytes], turns: Iterable[bytes]) -> int:
+    """A hash of a prompt: of its system texts, and of its turns, each of which is its texts in their shortest JSON."""
+    return digest(BETWEEN_TURNS.join(turns), system_seed(system))
 
 
 def facts_of(
     features: int,
     system: Iterable[str],
-    prompt: Iterable[str],
+    prompt: Iterable[Sequence[str]],
     first: Iterable[str],
     second: Iterable[str] | None,
 ) -> Facts:
@@ -88,11 +93,11 @@ def facts_of(
     Args:
         features: Bits of `FEATURES`.
         system: System texts.
-        prompt: The texts before the answer, and the URIs of media.
+        prompt: The texts of each turn before the answer, then each URI of media.
         first: Texts of the preferred candidate, or of the answer of a chat.
         second: Texts of the other candidate; None in a chat.
     """
-    before, given = list(map(minimal_or_odd, system)), list(map(minimal_or_odd, prompt))
+    before, given = list(map(minimal_or_odd, system)), joined(prompt)
     one, size = b"".join(map(minimal_or_odd, first)), sum(map(len, (*before, *given)))
     key = digest(one)
     turned = False
@@ -108,8 +113,26 @@ def facts_of(
     return Facts(features, size, key ^ prompt_key(before, given), turned)
 
 
+def joined(turns: Iterable[Sequence[str]]) -> list[bytes]:
+    """The turns that have some text, each as its texts in their shortest JSON."""
+    return [b"".join(map(minimal_or_odd, texts)) for texts in turns if texts]
+
+
+class Json(str):
+    """What is JSON already: it is compared and measured as it stands, not as a text that is written in JSON."""
+
+    __slots__ = ()
+
+
+def canonical(value: Any) -> Json:
+    """A value that is no text, so that neither spaces nor the order of its keys matter."""
+    return Json(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+
+
 def minimal_or_odd(text: str) -> bytes:
     """The shortest JSON of any text."""
+    if isinstance(text, Json):
+        return text.encode("utf-8", "backslashreplace")
     try:
         return minimal(text)
     except UnicodeEncodeError:  # half a surrogate pair, in a file whose user turned that rule down

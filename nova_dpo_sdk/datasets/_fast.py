@@ -255,7 +255,7 @@ class QuickLook:
         turns = record.messages
         prompt, role, media, features = list[bytes](), "user", 0, _facts.SYSTEM if system else 0
         for turn in turns[:-1]:
-            content = turn.content
+            content, said = turn.content, list[bytes]()
             if not content or turn.role != role:
                 raise _OddError
             for item in content:
@@ -263,7 +263,9 @@ class QuickLook:
                     features |= _image(item, user=role == "user")
                     media += 1
                     continue
-                prompt.append(_taken(item.text))
+                said.append(_taken(item.text))
+            if said:
+                prompt.append(b"".join(said))
             role = "assistant" if role == "user" else "user"
         last = turns[-1]
         if role == "user" or last.role == "user" or last.candidates is UNSET:
@@ -280,10 +282,10 @@ class QuickLook:
             _OddError, IndexError, ValueError: It is not clean; nothing was taken in.
         """
         turns = record.messages
-        prompt, role, media, cut = list[bytes](), "user", 0, 0
+        prompt, role, media = list[bytes](), "user", 0
         features = _facts.SYSTEM if system else 0
         for turn in turns:
-            cut = len(prompt)
+            said = list[bytes]()
             if not turn.content or turn.role != role:
                 raise _OddError
             for item in turn.content:
@@ -292,12 +294,13 @@ class QuickLook:
                 if raw is NO_TEXT:
                     media += 1
                 else:
-                    prompt.append(_taken(raw))
+                    said.append(_taken(raw))
+            if said:
+                prompt.append(b"".join(said))
             role = "assistant" if role == "user" else "user"
         if role == "assistant" or not turns:
             raise _OddError
-        answer = b"".join(prompt[cut:])
-        del prompt[cut:]
+        answer = prompt.pop()  # the assistant's, so it has a text
         if media:
             prompt += _uris(turns, features, media)
         harvest.append(features, system, prompt, answer)

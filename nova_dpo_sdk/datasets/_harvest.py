@@ -38,7 +38,7 @@ class Harvest:
         rows: Places of the clean lines among those that were given.
         features: Bits of `FEATURES`.
         systems: System texts, `b""` for a record without one; the list is empty when no record has one.
-        prompts: Texts before the answer and URIs of media, of all records one after the other.
+        prompts: The turns before the answer, each as its texts, and URIs of media, of all records one after the other.
         counts: How many of `prompts` belong to each record.
         firsts: The preferred candidate, or the answer.
         seconds: The other candidate; the list stays empty for chats.
@@ -165,8 +165,8 @@ class Harvest:
         return map(known.__getitem__, systems)
 
     def _asked(self) -> list[Text]:
-        """The texts before the answer, those of a record as one."""
-        prompts, start, join = self.prompts, 0, b"".join
+        """The turns before the answer, those of a record as one."""
+        prompts, start, join = self.prompts, 0, _facts.BETWEEN_TURNS.join
         if len(prompts) == len(self.counts) == self.counts.count(1):
             return prompts
         asked: list[Text] = []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from nova_dpo_sdk.datasets._facts import canonical
 from nova_dpo_sdk.datasets._lines import BLANK, BOM, Block, Reader
 from nova_dpo_sdk.datasets._rules import LIMITS
 from nova_dpo_sdk.datasets._unpack import Unpacked, compression
@@ -80,26 +83,36 @@ class Sight(NamedTuple):
     """What one record says.
 
     Attributes:
-        prompt: Every text before the answer, those of the system first.
+        systems: The system's texts.
+        tools: The tools that are declared, if any.
+        asked: The texts of every turn before the answer, an empty one for what has none.
         media: The addresses of its media.
-        systems: How many of the texts are the system's.
-        turns: Messages, the answer included.
         images: Images in it.
         answer: The preferred candidate, or the answer of a chat.
         rejected: The other candidate; None in a chat.
     """
 
-    prompt: list[str]
+    systems: list[str]
+    tools: list[str]
+    asked: list[list[str]]
     media: list[str]
-    systems: int
-    turns: int
     images: int
     answer: str
     rejected: str | None
 
+    @property
+    def prompt(self) -> list[str]:
+        """Every text before the answer, those of the system first."""
+        return [*self.systems, *self.tools, *chain.from_iterable(self.asked)]
+
+    @property
+    def turns(self) -> int:
+        """Messages, the answer included."""
+        return len(self.asked) + 1
+
     def key(self) -> int:
         """A hash of the prompt of 64 bits, the same on every machine and at any time."""
-        whole = "\x1e".join([f"{self.systems > 0:d} {self.turns}", *self.prompt, *self.media])
+        whole = "\x1e".join([f"{bool(self.systems):d} {self.turns}", *self.prompt, *self.media])
         return int.from_bytes(hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
@@ -124,16 +137,11 @@ def look(line: bytes, *, preference: bool) -> Sight | None:
     if answer is None:
         return None
     system = () if record.system is UNSET else record.system
-    prompt = [each.text for each in system]
-    if record.tools is not UNSET:
-        prompt.append(_as_text(record.tools))
+    tools = [] if record.tools is UNSET else [_as_text(record.tools)]
     media: list[str] = []
-    images = 0
-    for turn in record.messages:
-        for item in turn.content or ():
-            prompt.append(item.text or _said(item, media))
-            images += item.image is not UNSET
-    return Sight(prompt, media, len(system), len(record.messages) + 1, images, answer, rejected)
+    said = [[item.text or _said(item, media) for item in turn.content or ()] for turn in record.messages]
+    images = sum(item.image is not UNSET for turn in record.messages for item in turn.content or ())
+    return Sight([each.text for each in system], tools, said, media, images, answer, rejected)
 
 
 def _chat(last: _Turn) -> str | None:
@@ -167,7 +175,11 @@ def _address(source: _Source) -> str:
 
 
 def _as_text(raw: Raw) -> str:
-    return bytes(raw).decode("utf-8", "replace")
+    data = bytes(raw)
+    try:
+        return canonical(json.loads(data))
+    except (ValueError, RecursionError):
+        return data.decode("utf-8", "replace")
 
 
 def lines(data: Dataset) -> Iterator[tuple[int, bytes]]:

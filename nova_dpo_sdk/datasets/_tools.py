@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from nova_dpo_sdk.datasets._facts import canonical
+
 if TYPE_CHECKING:
     from nova_dpo_sdk.datasets._exact import Walk
 
@@ -69,8 +71,9 @@ class Tools:
         if "type" not in schema:
             walk.say("missing-key", path, "The key type is missing.")
 
-    def use(self, walk: Walk, value: Any, path: str) -> None:
+    def use(self, walk: Walk, value: Any, path: str, texts: list[str]) -> None:
         """Check a `toolUse` and remember its id."""
+        texts.append(canonical(value))
         if not walk.object(value, path, ("toolUseId", "name", "input")):
             return
         if "input" in value:
@@ -90,6 +93,7 @@ class Tools:
         """Check a `toolResult` and match it with its call."""
         if not walk.object(value, path, ("toolUseId", "content")):
             return
+        texts.append(canonical(value.get("toolUseId")))
         self._match(walk, walk.string(value, "toolUseId", path), path)
         if "content" not in value:
             return
@@ -114,6 +118,8 @@ class Tools:
         text = walk.string(item, "text", path)
         if text is not None:
             walk.text(text, f"{path}.text", texts)
+        if "json" in item:
+            texts.append(canonical(item["json"]))
 
     def finish(self, walk: Walk, turns: int) -> None:
         """Say what only the whole record of so many turns tells."""
