@@ -9,7 +9,7 @@ import os
 import pickle
 import socket
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from dataset_records import changed, chat, drop, image, line, pair, put, tool_chat, video, write
@@ -173,6 +173,61 @@ def test_the_same_candidates_in_another_order_are_the_same_record(file: Path) ->
 def test_an_image_makes_another_record(file: Path) -> None:
     records = [changed(pair(), put(image(f"s3://b/{n}.png"), M, 0, "content", 1)) for n in range(3)]
     assert PreferenceDataset.from_jsonl(write(file, *records)).check().warnings == 0
+
+
+SEEN = "toolResult", "content", 0, "json"
+CALLED = M, 1, "content", 1, "toolUse"
+OTHER_TOOLS: dict[str, Any] = {
+    "input": put({"city": "Oslo"}, *CALLED, "input"),
+    "result": put({"sky": "grey"}, M, 2, "content", 0, *SEEN),
+    "declaration": put("Tells it", "toolConfig", "tools", 0, "toolSpec", "description"),
+    "id": lambda record: [
+        put("t2", *place, "toolUseId")(record) for place in (CALLED, (M, 2, "content", 0, "toolResult"))
+    ],
+}
+
+
+@pytest.mark.parametrize("what", OTHER_TOOLS)
+def test_what_tools_take_and_give_makes_another_record(file: Path, what: str) -> None:
+    write(file, tool_chat(), changed(tool_chat(), OTHER_TOOLS[what]))
+    data = ChatDataset.from_jsonl(file, nova2=True)
+    assert data.check(rules={"duplicate-record": "error"}).warnings == 0
+    assert data.profile().prompts == 2
+
+
+def test_neither_the_order_of_keys_nor_spaces_make_another_record_of_tools(file: Path) -> None:
+    places = (*CALLED, "input"), (M, 2, "content", 0, *SEEN), ("toolConfig", "tools", 0, "toolSpec")
+    one = changed(tool_chat(), *(put({"b": [1], "a": "\u00e9"}, *place) for place in places[:2]))
+    other = changed(tool_chat(), *(put({"a": "\u00e9", "b": [1]}, *place) for place in places[:2]))
+    other["toolConfig"]["tools"][0]["toolSpec"] = dict(reversed(other["toolConfig"]["tools"][0]["toolSpec"].items()))
+    write(file, one, json.dumps(other, separators=(" , ", " : ")).encode() + b"\n")
+    data = ChatDataset.from_jsonl(file, nova2=True)
+    assert codes(data.report()) == [(2, "duplicate-record")]
+    assert data.profile().prompts == 1
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        (*CALLED, "input"),
+        (M, 2, "content", 0, *SEEN),
+        ("toolConfig", "tools", 0, "toolSpec", "inputSchema", "json", "x"),
+    ],
+)
+def test_what_tools_take_and_give_has_a_length(file: Path, place: Any) -> None:
+    write(file, changed(tool_chat(), put({"x": "y" * 40_000}, *place)))
+    report = ChatDataset.from_jsonl(file, nova2=True).check()
+    assert report.lengths == (0,) * 9 + (1,)  # 40,000 bytes are not quite 10 times 1,024 tokens
+    assert [each.code for each in report.against(model="nova-lite-2", max_length=8192)] == ["records-too-long"]
+
+
+def test_three_turns_are_not_one_turn_of_three_texts(file: Path) -> None:
+    turns = chat("a", "b")[M] + chat("c", "x")[M]
+    merged = [{"role": "user", "content": [{"text": text} for text in "abc"]}, turns[-1]]
+    write(file, {M: turns}, {M: merged}, {M: turns}, {M: merged})
+    data = ChatDataset.from_jsonl(file)
+    assert codes(data.report()) == [(3, "duplicate-record"), (4, "duplicate-record")]
+    assert (data.profile().prompts, data.profile().records) == (2, 4)
 
 
 def test_system_in_some_records_only_is_warned_about(file: Path) -> None:

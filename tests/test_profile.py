@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dataset_records import changed, chat, drop, image, line, pair, put, tool_chat, write
+from dataset_records import changed, chat, document, drop, image, line, pair, put, tool_chat, video, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_datasets_fast import KINDS, some_line
@@ -72,6 +72,63 @@ def test_tokens_are_estimated_from_bytes_of_the_prompt_and_the_longer_answer(tmp
     assert (profile.tokens.minimum, profile.tokens.maximum) == (76, 110)
     assert "estimated" in profile.token_method
     assert profile.token_method in str(profile)
+
+
+def test_the_longer_answer_is_the_one_with_more_bytes(tmp_path: Path) -> None:
+    answers = "n" * 401, "\u4e2d" * 400
+    picture = changed(bare("x", *answers), put(image(), "messages", 0, "content", 1))  # measured alone
+    for records in ([bare("x", *answers)], [bare("x", *reversed(answers))], [picture]):
+        profile = pairs(tmp_path, *records).profile()
+        assert (profile.tokens.maximum, profile.longest) == (301, 301)
+        assert profile.recommend().values["max_length"] >= 1024
+
+
+def test_data_with_media_are_not_advised_below_the_published_default(tmp_path: Path) -> None:
+    picture = changed(bare("And this?"), put(image(), "messages", 0, "content", 1))
+    profile = pairs(tmp_path, *many(3), picture).profile()
+    assert (profile.media_records, profile.image_records) == (1, 1)
+    assert profile.recommend().values["max_length"] == 16_384
+    assert profile.recommend(instance_type="ml.p4d.24xlarge").values["max_length"] == 16_384
+    said = str(profile.recommend())
+    assert "from the published default of 16,384 on that holds the text of every record" in said
+    assert "images, videos and documents are not counted" in str(profile)
+    long = pairs(tmp_path, *many(3, good="x" * 100_000), picture).profile()
+    assert long.recommend().values["max_length"] == 16_384  # no more with images
+    assert "published default" not in str(pairs(tmp_path, *many(3)).profile())
+
+
+def test_videos_and_documents_count_as_media(tmp_path: Path) -> None:
+    seen, read = (changed(chat(), put(each, "messages", 0, "content", 1)) for each in (video(), document()))
+    data = ChatDataset.from_jsonl(write(tmp_path / "c.jsonl", chat(), seen, read), nova2=True)
+    profile = data.profile()
+    assert profile == data.report(profile=True).profile
+    assert (profile.media_records, profile.image_records) == (2, 0)
+    assert "2 of 3 records have videos or documents" in str(profile)
+    assert profile.recommend().values["max_length"] == 32_768
+    assert profile.recommend(NovaModel.LITE).values["max_length"] == 32_768
+
+
+def test_data_for_nova_2_get_the_advice_for_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.jsonl", chat())
+    data = ChatDataset.from_jsonl(path, nova2=True)
+    for profile in (data.profile(), data.report(profile=True).profile):
+        assert profile is not None
+        assert profile.nova2
+        assert profile.advice() == profile.recommend(NovaModel.LITE_2)
+        assert profile.to_dict()["nova2"] is True
+        assert profile.to_dict()["recommended"]["model"] == "nova-lite-2"
+        assert "recommended for nova-lite-2 " in str(profile)
+    assert ChatDataset.from_jsonl(path).profile().recommend().model is NovaModel.LITE
+
+
+def test_what_stands_for_more_records_than_there_are_is_told_in_parts_of_those() -> None:
+    census = Census(preference=True, spread=Spread(tiers=((0, 16),), stretch=1 << 20))
+    data = b"".join(many(10, good="a longer answer"))
+    census.take(Lines(data), QuickLook(KINDS["pair"]).look(Lines(data)), 8 << 20)
+    profile = profile_from(census, "a.jsonl", "preference")
+    assert (profile.records, profile.margin.count) == (10, 160)
+    assert (profile.preferred_longer, profile.scripts) == (10, {"Latin": 10})
+    assert "the longer one in 100% of the pairs" in str(profile)
 
 
 def test_a_chat_has_an_answer_and_no_other_candidate(tmp_path: Path) -> None:

@@ -137,29 +137,43 @@ def _offer(profile: Profile, model: NovaModel, tuning: TuningKind, instance_type
 
 def _max_length(profile: Profile, offer: Combination) -> Recommendation:
     tokens, limit = profile.tokens, offer.limits["max_length"]
+    capped = bool(profile.kind == "preference" and profile.image_records)
     ladder = _ladder(limit)
-    capped = profile.kind == "preference" and profile.image_records
     if capped:
         most = _rules.LIMITS["image-max-length"].value
         ladder = [each for each in ladder if each <= most] or ladder[:1]
+    if profile.media_records:  # their tokens are not in the estimate
+        ladder = [each for each in ladder if each >= limit.default] or ladder[-1:]
     longest, common = _rung(ladder, profile.longest), _rung(ladder, tokens.quantile(0.99))
     value = longest if longest <= 2 * common else common
-    covered = "every record" if value >= profile.longest else "99 of 100 records"
-    bound = "longest" if profile.measured == profile.records else "none above"
-    reason = (
-        f"the smallest step that holds {covered} (99th percentile {tokens.quantile(0.99):,}, {bound} "
-        f"{profile.longest:,} estimated tokens) with a quarter to spare for the estimate."
-    )
-    too_long = tokens.above(value)
+    reason = _holding(profile, value, limit.default)
     if value == ladder[-1] and tokens.quantile(0.99) > value:
         reason = f"the most that {'data with images allows' if capped else offer.instance_type + ' offers'}."
-    warning = ""
+    return Recommendation("max_length", value, reason, _titles(*limit.bounds.source), _beyond(profile, value))
+
+
+def _holding(profile: Profile, value: int, default: int) -> str:
+    """What a `max_length` holds."""
+    step, covered, media = "step", "every record" if value >= profile.longest else "99 of 100 records", ""
+    if profile.media_records:
+        step, covered = f"step from the published default of {default:,} on", f"the text of {covered}"
+        media = " Images, videos and documents take tokens too, which are not in the estimate."
+    bound = "longest" if profile.measured == profile.records else "none above"
+    return (
+        f"the smallest {step} that holds {covered} (99th percentile {profile.tokens.quantile(0.99):,}, {bound} "
+        f"{profile.longest:,} estimated tokens) with a quarter to spare for the estimate.{media}"
+    )
+
+
+def _beyond(profile: Profile, value: int) -> str:
+    """What a `max_length` does not hold; empty when it holds all."""
+    too_long = min(profile.tokens.above(value), profile.records)
     if too_long:
         are = "is" if too_long == 1 else "are"
-        warning = f"about {plural(too_long, 'record')} {are} longer and will be cut off or left out."
-    elif profile.longest > value:
-        warning = "none that was measured is longer, but others may be; they will be cut off or left out."
-    return Recommendation("max_length", value, reason, _titles(*limit.bounds.source), warning)
+        return f"about {plural(too_long, 'record')} {are} longer and will be cut off or left out."
+    if profile.longest > value:
+        return "none that was measured is longer, but others may be; they will be cut off or left out."
+    return ""
 
 
 def _ladder(limit: Limit) -> list[int]:

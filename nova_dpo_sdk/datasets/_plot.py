@@ -133,11 +133,12 @@ def _margin(axis: Any, profile: Profile) -> None:
         axis.bar([width / 2], [equal], width=width * 0.92, color=_PALE, linewidth=0, zorder=3)
     axis.set_xlim(-reach, reach)
     axis.axvline(0, color=_INK, linewidth=1)
-    shorter = margin.count - profile.preferred_longer - equal
+    longer = margin.above(0)
+    shorter = margin.count - longer - equal
     for x, side, count, what, colour in (
         (0.03, "left", shorter, "shorter", _RED),
         (0.5, "center", equal, "as long", _PALE),
-        (0.97, "right", profile.preferred_longer, "longer", _GREEN),
+        (0.97, "right", longer, "longer", _GREEN),
     ):
         if count or what != "as long":
             axis.text(

@@ -30,7 +30,7 @@ _LONGEST = LIMITS["line-bytes"].value
 
 TOKEN_METHOD = (
     f"estimated: {BYTES_PER_TOKEN} bytes of UTF-8 text for a token, because Nova's tokenizer is not public; "
-    "images are not counted"
+    "images, videos and documents are not counted"
 )
 """How tokens are estimated."""
 
@@ -66,8 +66,8 @@ class Profile:
 
     `profile()` measures every record. A check that makes a profile on its way measures all records of a file's first
     4 MiB, one in 16 up to 64 MiB and one in 64 after that, spread over the file: the same ones each time. Numbers of
-    records, prompts, images and system prompts are those of the whole file then too; distributions, scripts and
-    `preferred_longer` are estimates.
+    records, prompts, images, other media and system prompts are those of the whole file then too; distributions,
+    scripts and `preferred_longer` are estimates.
 
     Attributes:
         name: The file.
@@ -88,10 +88,12 @@ class Profile:
         image_records: Records with images.
         scripts: Records by the script of most of their first letters, the commonest first.
         measured: Records that the distributions were taken from; all of them, or a part that stands for all.
-        longest: Estimated tokens that no record exceeds: those of the longest one; where only a part was measured,
-            those of the longest line if that is more.
+        longest: Estimated tokens that no record's text exceeds: those of the longest one; where only a part was
+            measured, those of the longest line if that is more.
         overlap: Prompts shared with the validation data; None when none were given.
         token_method: How tokens were estimated.
+        media_records: Records with images, videos or documents.
+        nova2: Whether the records are for Nova 2 Lite.
     """
 
     name: str
@@ -115,10 +117,12 @@ class Profile:
     longest: int
     overlap: Overlap | None = None
     token_method: str = TOKEN_METHOD
+    media_records: int = 0
+    nova2: bool = False
 
     def recommend(
         self,
-        model: NovaModel | str = NovaModel.LITE,
+        model: NovaModel | str | None = None,
         *,
         tuning: TuningKind | str = TuningKind.LORA,
         instance_type: str | None = None,
@@ -128,7 +132,7 @@ class Profile:
         """Say which `max_length`, `max_epochs` and `warmup_steps` the data speaks for, and why.
 
         Args:
-            model: The model to train.
+            model: The model to train; Nova Lite when left out, or Nova 2 Lite where the records are for it.
             tuning: Which weights are trained.
             instance_type: The instances' type; the first `ml.p5` offer when left out.
             global_batch_size: Records per step; the published default when left out.
@@ -139,7 +143,7 @@ class Profile:
         """
         return advise(
             self,
-            model=model,
+            model=model or (NovaModel.LITE_2 if self.nova2 else NovaModel.LITE),
             tuning=tuning,
             instance_type=instance_type,
             global_batch_size=global_batch_size,
@@ -162,13 +166,9 @@ class Profile:
         draw(self, path, advice or self.advice())
 
     def advice(self) -> Advice | None:
-        """What the data says about a recipe of Nova Lite; None where it says nothing."""
+        """What the data says about a recipe of Nova Lite or Nova 2 Lite; None where it says nothing."""
         try:
             return self.recommend()
-        except ConfigurationError:
-            pass
-        try:
-            return self.recommend(NovaModel.LITE_2)
         except ConfigurationError:
             return None
 
@@ -191,9 +191,9 @@ class Profile:
         found = [f"* {self.token_method}"]
         if self.measured < self.records:
             part = f"measured on {self.measured:,} of {self.records:,} records, spread over the file"
-            found.append(f"{part}; no record is longer than {self.longest:,} tokens")
+            found.append(f"{part}; no record's text is longer than {self.longest:,} tokens")
         if self.kind == "preference" and self.records:
-            share = self.preferred_longer / max(1, self.margin.count)
+            share = self.margin.above(0) / max(1, self.margin.count)
             is_biased = share > _LENGTH_BIAS and self.margin.count >= _FEW_PAIRS
             tail = "; much of what is learned may be length" if is_biased else ""
             found.append(f"the preferred candidate is the longer one in {share:.0%} of the pairs{tail}")
@@ -205,6 +205,8 @@ class Profile:
             found.append(f"{self.system_records:,} of {self.records:,} records have a system prompt")
         if self.image_records:
             found.append(f"{self.image_records:,} of {self.records:,} records have images")
+        if others := self.media_records - self.image_records:
+            found.append(f"{others:,} of {self.records:,} records have videos or documents")
         if self.overlap is not None:
             found.append(f"validation {self.overlap}")
         return found
@@ -291,11 +293,18 @@ def profile_of(data: Dataset, validation: Dataset | None) -> Profile:
     for prompts in _counted(data, census):
         if checked is not None:
             checked.meet(prompts)
-    return profile_from(census, data.where, data.kind, overlap=checked.overlap() if checked else None)
+    overlap = checked.overlap() if checked else None
+    return profile_from(census, data.where, data.kind, overlap=overlap, nova2=data.explainer().nova2)
 
 
 def profile_from(
-    census: Census, name: str, kind: str, *, overlap: Overlap | None = None, most_tokens: int = 0
+    census: Census,
+    name: str,
+    kind: str,
+    *,
+    overlap: Overlap | None = None,
+    most_tokens: int = 0,
+    nova2: bool = False,
 ) -> Profile:
     """What was counted, as a profile.
 
@@ -305,9 +314,15 @@ def profile_from(
         kind: `preference` or `chat`.
         overlap: Prompts shared with the validation data.
         most_tokens: Estimated tokens that no record exceeds of those that were not measured.
+        nova2: Whether the records are for Nova 2 Lite.
     """
     # No text is longer than its line.
     tokens = census.tokens.distribution()
+
+    def of_all(count: int) -> int:
+        """So many of the records, where what was measured may stand for a few more or less than there are."""
+        return round(count * census.records / max(1, tokens.count))
+
     return Profile(
         name=name,
         kind=kind,
@@ -322,13 +337,15 @@ def profile_from(
         margin=census.margin.distribution(),
         turns=census.turns.distribution(),
         images=census.images.distribution(),
-        preferred_longer=census.preferred_longer,
+        preferred_longer=of_all(census.preferred_longer),
         system_records=census.systems,
         image_records=census.image_records,
-        scripts=dict(census.scripts.most_common()),
+        media_records=census.media_records,
+        scripts={script: of_all(count) for script, count in census.scripts.most_common()},
         overlap=overlap,
         measured=census.measured,
         longest=max(tokens.maximum, min(most_tokens, tokens_of(census.longest))),
+        nova2=nova2,
     )
 
 

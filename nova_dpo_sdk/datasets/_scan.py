@@ -434,7 +434,8 @@ class Ledger:
         from nova_dpo_sdk.datasets._profile import profile_from
 
         most = len(self._steps()) * _facts.LENGTH_STEP
-        return profile_from(self._census, str(self._order.path), self._kind, most_tokens=most)
+        nova2 = self._order.explainer.nova2
+        return profile_from(self._census, str(self._order.path), self._kind, most_tokens=most, nova2=nova2)
 
     def _with(self, bit: int) -> int:
         return sum(shape.count for features, shape in self._shapes.items() if features & bit)
