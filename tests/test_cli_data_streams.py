@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cli_support import CHATS, PAIRS, make_shell  # noqa: F401 - a fixture
 from conftest import chat, pair
+from dataset_records import changed, document, put, tool_chat
 
 from nova_dpo_sdk.datasets import RULES
 
@@ -173,6 +174,56 @@ def test_data_for_nova_2_are_a_kind(shell, write_jsonl):
     path = write_jsonl("c.jsonl", [reasoned])
     assert shell("data", "check", path, "--kind", "chat").code == 1
     assert shell("data", "check", path, "--kind", "chat-nova-2").code == 0
+
+
+def test_the_option_for_what_only_nova_2_reads_is_named(shell, write_jsonl, tmp_path):
+    path, copy = write_jsonl("tools.jsonl", [tool_chat()]), tmp_path / "copy.jsonl"
+    for told in (shell("data", "check", path), shell("data", "convert", path, copy)):
+        said = " ".join(told.out.split())
+        assert told.code == 1
+        assert "train Nova 2 Lite, which reads it (nova-dpo data: --kind chat-nova-2)" in said
+        assert "Source: AWS sample data set validator for Nova." in said.partition("[unknown-key]")[0]
+    path = write_jsonl(
+        "p.jsonl", [changed(pair("Why?", "Because.", "No."), put(document(), "messages", 0, "content", 1))]
+    )
+    assert "Nova 2" not in shell("data", "check", path).out  # has no DPO
+    path = write_jsonl("c.jsonl", [changed(chat("Why?", "Because."), put(document(), "messages", 1, "content", 1))])
+    assert "Nova 2" not in shell("data", "check", path).out  # nor documents in an answer
+
+
+def test_data_are_checked_for_what_the_recipe_trains_on(shell, write_jsonl, tmp_path):
+    tools, nova2 = write_jsonl("tools.jsonl", [tool_chat()]), tmp_path / "nova2.yaml"
+    assert shell("recipe", "new", "--technique", "sft", "--model", "nova-lite-2", "-o", nova2).code == 0
+    told = shell("data", "check", tools, "--recipe", nova2)
+    assert told.code == 0
+    assert "1 chat record, good; 0 errors" in " ".join(told.out.split())
+    sft, dpo = shell.recipe("sft"), shell.recipe("dpo")
+    for data, recipe, rule in (
+        (PAIRS, sft, "candidates-misplaced"),
+        (CHATS, dpo, "candidates-missing"),
+        (tools, sft, "content-kind"),
+    ):
+        told = shell("data", "check", data, "--recipe", recipe)
+        assert told.code == 1
+        assert f"error [{rule}]" in told.out
+    told = shell("data", "check", PAIRS, "--recipe", sft, "--kind", "preference")
+    assert told.code == 2
+    assert "--kind preference does not go with" in told.err
+    other = write_jsonl("t.jsonl", [{"prompt": "Why?", "chosen": "Because.", "rejected": "No."}])
+    assert "data convert" in shell("data", "check", other, "--recipe", dpo).err
+
+
+def test_all_formats_count_what_concerns_the_whole_file(shell, tmp_path):
+    recipe = shell.recipe("dpo")
+    few = ["--rule", "few-records=error", "--recipe", recipe]
+    told = shell("data", "check", PAIRS, *few)
+    assert told.code == 1
+    assert "1 error, 1 warning" in " ".join(told.out.split())
+    whole = shell("data", "check", PAIRS, *few, "--json").json
+    summary = json.loads(shell("data", "check", PAIRS, *few, "--format", "jsonl").out.splitlines()[0])
+    made = shell("data", "convert", PAIRS, tmp_path / "copy.jsonl", "--json").json
+    assert [(each["errors"], each["warnings"]) for each in (whole, summary, made)] == [(1, 1), (1, 1), (0, 1)]
+    assert (whole["bad"], whole["counts"]) == (0, {})
 
 
 def test_the_rules_are_listed(shell):

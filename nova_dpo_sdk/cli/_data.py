@@ -25,6 +25,7 @@ from nova_dpo_sdk.cli._out import (
 from nova_dpo_sdk.cli._streams import STDIN, STDOUT, STREAM, readable, shown, temporary, writable, write_whole
 from nova_dpo_sdk.datasets import RULES, ChatDataset, PreferenceDataset, detect_layout
 from nova_dpo_sdk.datasets._files import held_back, refuse_same
+from nova_dpo_sdk.datasets._report import totals
 from nova_dpo_sdk.datasets._rules import severities
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError, Severity
 
@@ -58,14 +59,14 @@ _HEAD = 1 << 20
 
 
 @contextmanager
-def _opened(arguments: argparse.Namespace, name: str) -> Generator[Data]:
-    """The data of that name: a file, `-`, or an address in S3."""
+def _opened(arguments: argparse.Namespace, name: str, kind: str = "") -> Generator[Data]:
+    """The data of that name: a file, `-`, or an address in S3; without --kind, of a kind that is wanted, if any."""
     rules = _rules(arguments)
     if name.startswith("s3://"):
-        yield _in_s3(arguments, name, rules)
+        yield _in_s3(arguments, name, rules, kind)
         return
     with readable(name, getattr(arguments, "name", None) or "") as path, _told_as(path, name):
-        yield _of_kind(arguments.kind or _kind_of(path, name), path, rules)
+        yield _of_kind(arguments.kind or _kind_of(path, name, kind), path, rules)
 
 
 def _of_kind(kind: str, path: Path, rules: dict[str, str]) -> Data:
@@ -74,32 +75,32 @@ def _of_kind(kind: str, path: Path, rules: dict[str, str]) -> Data:
     return ChatDataset.from_jsonl(path, nova2=kind == "chat-nova-2", rules=rules)
 
 
-def _in_s3(arguments: argparse.Namespace, uri: str, rules: dict[str, str]) -> Data:
+def _in_s3(arguments: argparse.Namespace, uri: str, rules: dict[str, str], wanted: str) -> Data:
     from nova_dpo_sdk.cli._place import aws
 
     store = aws(arguments)
-    kind = arguments.kind or _kind_in_s3(PreferenceDataset.from_s3(uri, aws=store), uri)
+    kind = arguments.kind or _kind_in_s3(PreferenceDataset.from_s3(uri, aws=store), uri, wanted)
     if kind == "preference":
         return PreferenceDataset.from_s3(uri, aws=store, rules=rules)
     return ChatDataset.from_s3(uri, aws=store, nova2=kind == "chat-nova-2", rules=rules)
 
 
-def _kind_in_s3(data: Data, uri: str) -> str:
-    """The kind of data in S3, told from their first lines."""
+def _kind_in_s3(data: Data, uri: str, wanted: str) -> str:
+    """The kind of data in S3, told from their first lines unless it is wanted."""
     source = data.sources[0]
     head = source.read(0, min(source.size, _HEAD))
     with temporary(head[: head.rfind(b"\n") + 1] or head) as path, _told_as(path, uri):
-        return _kind_of(path, uri)
+        return _kind_of(path, uri, wanted)
 
 
-def _kind_of(path: Path, name: str) -> str:
+def _kind_of(path: Path, name: str, wanted: str) -> str:
     layout = detect_layout(path)
     if layout not in _NOVA:
         raise DatasetError(
             f"{shown(name)} has the layout {layout}, which is not Nova's. "
             f"Convert it first: nova-dpo data convert {name} OUT.jsonl"
         )
-    return _NOVA[layout].kind
+    return wanted or _NOVA[layout].kind
 
 
 @contextmanager
@@ -140,12 +141,13 @@ def check(arguments: argparse.Namespace) -> int:
         arguments.usage("--profile does not go with --format sarif, which has no place for it")
     _refuse_overwriting(arguments)
     details = _LISTED if arguments.all else 1000
-    with _opened(arguments, arguments.file) as data:
+    kind, wishes = _recipe(arguments)
+    with _opened(arguments, arguments.file, kind) as data:
         cleaning = _cleaned(arguments, data) if arguments.write_clean else None
         report = cleaning.report if cleaning else data.report(max_details=details, profile=arguments.profile)
         if not data.sources:
             report = report.of(STDIN if arguments.file == STREAM else Path(arguments.file))
-    whole = report.against(**_recipe(arguments), rules=_rules(arguments))
+    whole = report.against(**wishes, rules=_rules(arguments))
     _tell(arguments, _rendered(arguments, report, whole), "\n".join(_summary(report, whole)))
     if cleaning is not None:
         complain(*_cleaning_lines(cleaning, arguments))
@@ -161,14 +163,18 @@ def _refuse_overwriting(arguments: argparse.Namespace) -> None:
             refuse_same(Path(source), *targets)
 
 
-def _recipe(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a recipe asks of its data."""
+def _recipe(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """The kind of data that a recipe trains on, and what else it asks of them; wrong usage when --kind is another."""
     if not arguments.recipe:
-        return {}
-    from nova_dpo_sdk.recipes import Recipe
+        return "", {}
+    from nova_dpo_sdk.recipes import DPORecipe, Nova2SFTRecipe, Recipe
 
     recipe = Recipe.from_file(arguments.recipe)
-    return {
+    is_chat, nova2 = not isinstance(recipe, DPORecipe), isinstance(recipe, Nova2SFTRecipe)
+    kind = "chat-nova-2" if nova2 else "chat" if is_chat else "preference"
+    if arguments.kind and arguments.kind.startswith("chat") is not is_chat:
+        arguments.usage(f"--kind {arguments.kind} does not go with {arguments.recipe}, which trains on {kind} data")
+    return kind, {
         "model": str(recipe.model),
         "max_length": recipe.max_length,
         "global_batch_size": recipe.global_batch_size,
@@ -197,7 +203,11 @@ def _is_bad(report: Report, whole: list[Finding]) -> bool:
 def _rendered(arguments: argparse.Namespace, report: Report, whole: list[Finding]) -> str:
     wanted = "json" if arguments.json else arguments.format
     if wanted == "json":
-        plain = {**json.loads(report.to_json()), "findings": [finding_dict(each) for each in whole]}
+        plain = {
+            **json.loads(report.to_json()),
+            **totals(report, whole),
+            "findings": [finding_dict(each) for each in whole],
+        }
         return json.dumps(plain, indent=2, ensure_ascii=False)
     if wanted == "jsonl":
         return report.to_jsonl(whole).rstrip("\n")
@@ -229,8 +239,7 @@ def _cleaning_lines(done: Cleaning[Data], arguments: argparse.Namespace) -> list
 
 def headline(report: Report, whole: Sequence[Finding] = ()) -> str:
     """What a report comes to, in one line."""
-    errors = report.errors + sum(finding.is_error for finding in whole)
-    warnings = report.warnings + sum(finding.severity is Severity.WARNING for finding in whole)
+    errors, warnings = totals(report, whole).values()
     state = "good" if report.ok else f"{report.good:,} good and {report.bad:,} bad"
     if not (report.ok or report.bad):
         state = "good, in a file that is not"
@@ -398,8 +407,7 @@ def _plain(done: Conversion[Any], report: Report, whole: list[Finding]) -> dict[
         "dropped": dict(done.dropped),
         "mended": dict(done.mended),
         "details": [{"record": each.record, "code": each.code, "message": each.message} for each in done.details],
-        "errors": report.errors,
-        "warnings": report.warnings,
+        **totals(report, whole),
         "findings": [finding_dict(each) for each in whole],
     }
 

@@ -111,6 +111,7 @@ _SHELL_WORDS = (
     (r" fraction=([\d.]+)", r" --fraction \1"),
     (r"fraction, or another salt", "--fraction"),
     (r"with workers=1", "from Python with workers=1"),
+    (r"\(ChatDataset: nova2=True\)", "(nova-dpo data: --kind chat-nova-2)"),
 )
 """What the Python remedies are called in a shell."""
 

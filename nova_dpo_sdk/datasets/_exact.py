@@ -319,6 +319,14 @@ def _inside_word(text: str, start: int) -> bool:
 
 _KINDS = ("text", "image", "video", "document", "reasoningContent", "toolUse", "toolResult")
 _MEDIA_KINDS = frozenset({"image", "video", "document"})
+_NOVA_2_KINDS = {
+    "document": "the user's turn",
+    "toolResult": "the user's turn",
+    "reasoningContent": "the assistant's turn",
+    "toolUse": "the assistant's turn",
+}
+"""What only Nova 2 Lite reads, and where in a chat."""
+_TRAIN_NOVA_2 = "Remove the item, or train Nova 2 Lite, which reads it (ChatDataset: nova2=True)."
 _ACCOUNT = re.compile(r"[0-9]{12}\Z")
 _S3_URI = re.compile(r"s3://[^/\s]+/[^\s/].*\Z", re.DOTALL)
 _S3_PLAIN = re.compile(r"s3://[A-Za-z0-9_\-/.]+\Z")
@@ -666,9 +674,9 @@ class Walk:
             self._keys(item, path, (), kinds)
         for kind in kinds:
             if kind not in allowed:
-                self.say(
-                    "content-kind", f"{path}.{kind}", f"{kind} cannot stand in {where}; allowed: {', '.join(allowed)}."
-                )
+                message = f"{kind} cannot stand in {where}; allowed: {', '.join(allowed)}."
+                fix = _TRAIN_NOVA_2 if where == _NOVA_2_KINDS.get(kind) and not self._preference else ""
+                self.say("content-kind", f"{path}.{kind}", message, fix)
         return kinds
 
     def _kind(self, kind: str, value: Any, path: str, texts: list[str]) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from nova_dpo_sdk._version import __version__
+from nova_dpo_sdk.datasets._report import totals
 from nova_dpo_sdk.datasets._rules import RULES
 from nova_dpo_sdk.errors import Severity
 
@@ -24,9 +25,10 @@ _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: 
 
 def as_jsonl(report: Report, findings: Iterable[Finding] = ()) -> str:
     """One JSON object a line: the summary first, then every problem that was kept, then what concerns the whole."""
-    lines = [{"type": "summary", **report.summary()}]
+    whole = list(findings)
+    lines = [{"type": "summary", **report.summary(), **totals(report, whole)}]
     lines += [{"type": "problem", **asdict(problem)} for problem in report.problems]
-    lines += [{"type": "finding", **asdict(finding)} for finding in findings]
+    lines += [{"type": "finding", **asdict(finding)} for finding in whole]
     return "".join(json.dumps(line, default=str) + "\n" for line in lines)
 
 

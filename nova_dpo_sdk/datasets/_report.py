@@ -206,7 +206,7 @@ class Report:
         """One JSON object a line: a summary, then every problem that was kept.
 
         Args:
-            findings: What `against` says, to stand there too.
+            findings: What `against` says, to stand there too; its errors and warnings are in the summary's numbers.
         """
         from nova_dpo_sdk.datasets._renderings import as_jsonl
 
@@ -261,6 +261,20 @@ class Report:
         foot = f"<p>... and {more:,} more</p>" if more > 0 else ""
         table = f"<table>{head}{rows}</table>{foot}" if rows else ""
         return f"<div><p>{html.escape(self._headline())}</p>{table}</div>"
+
+
+def totals(report: Report, findings: Iterable[Finding]) -> dict[str, int]:
+    """Errors and warnings, those about the whole included.
+
+    Args:
+        report: What was found in the lines.
+        findings: What `against` says.
+    """
+    severities = [finding.severity for finding in findings]
+    return {
+        "errors": report.errors + severities.count(Severity.ERROR),
+        "warnings": report.warnings + severities.count(Severity.WARNING),
+    }
 
 
 def _row(problem: Problem) -> str:

@@ -134,7 +134,7 @@ _STRUCTURE = (
     Rule("content-item", _E, "A content item holds exactly one thing: text, an image, and so on.",
          "Write one item for each thing.", VALIDATOR),
     Rule("content-kind", _E, "Content is of a kind that this model, technique and role can take.",
-         "Remove the item.", DPO),
+         "Remove the item.", VALIDATOR),
     Rule("empty-text", _E, "Every message and every candidate has some text, or some media where media are allowed.",
          "Write the text, or remove the record.", VALIDATOR),
     Rule("blank-text", _W, "A text is more than white space.", "Write the text, or remove the item.", OURS),
