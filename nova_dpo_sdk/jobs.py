@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import textwrap
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,19 +46,25 @@ class Patience:
     Attributes:
         degraded: Seconds for which a container may keep failing.
         restarts: Restarts of one replica that end it sooner.
-        stalled: Seconds for which nothing may happen.
+        stalled: Seconds for which nothing may happen, or a restart may take.
     """
 
     degraded: float = 1800.0
     restarts: int = 10
     stalled: float = 1800.0
 
+    def grace(self, status: JobStatus) -> float:
+        """Seconds for which a job in this state is borne with; without end when that is no trouble."""
+        if status is JobStatus.DEGRADED:
+            return self.degraded
+        return self.stalled if status in (JobStatus.STALLED, JobStatus.RESTARTING) else math.inf
+
     def ends(self, snapshot: JobSnapshot, lasted: float) -> bool:
         """Whether a trouble that has lasted for `lasted` seconds ends the wait."""
-        if snapshot.status is JobStatus.DEGRADED:
-            most = max((each.restarts for each in snapshot.replicas), default=0)
-            return lasted >= self.degraded or most >= self.restarts
-        return snapshot.status is JobStatus.STALLED and lasted >= self.stalled
+        most = max((each.restarts for each in snapshot.replicas), default=0)
+        return lasted >= self.grace(snapshot.status) or (
+            snapshot.status is JobStatus.DEGRADED and most >= self.restarts
+        )
 
 
 @dataclass(frozen=True)

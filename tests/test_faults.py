@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nova_dpo_sdk import DPORecipe, HyperPodOptions, JobStatus, LoRA, NovaClient, NovaModel
+from nova_dpo_sdk.backends._resources import PODS
 from nova_dpo_sdk.errors import AccessDeniedError, CheckpointError, ClusterError, ConfigurationError, JobFailedError
 from nova_dpo_sdk.jobs import Patience
 from nova_dpo_sdk.local import API_FAULTS, JOB_FAULTS, FakeClock, LocalCloud
@@ -321,6 +322,35 @@ def test_a_trouble_is_borne_for_its_grace_and_no_longer(cloud, clock, job, fault
     grace = next(iter(patience.values()))
     assert grace <= clock.monotonic() - begun < grace + 180
     assert error.value.snapshot.next_step
+
+
+def leave_alone(cloud, clock, nova, job, *pods):
+    """The operator dies while a job runs, and then these pods of it go."""
+    while job.status().status is not JobStatus.RUNNING:
+        clock.sleep(1)
+    cloud.script_fault("operator-silent")
+    for each in pods:
+        nova.backend.api().delete(PODS, "kubeflow", f"{job.name}-{each}")
+
+
+@pytest.mark.parametrize("pods", [("worker-0",), ("master-0", "worker-0")])
+def test_a_job_whose_pods_are_not_made_anew_is_given_up(cloud, clock, nova, job, pods):
+    mine = job()
+    leave_alone(cloud, clock, nova, mine, *pods)
+    begun = clock.monotonic()
+    with pytest.raises(JobFailedError, match=r"does not get on: restarting \(NoPods: .*frees them") as error:
+        mine.wait()
+    assert 1800 <= clock.monotonic() - begun < 2400
+    assert all(f"{mine.name}-{each}" in str(error.value) for each in pods if len(pods) == 1)
+
+
+def test_a_chain_gives_up_a_job_whose_pods_are_not_made_anew(cloud, clock, nova, pairs):
+    stage = nova.chain("tone").start("dpo", DPO, pairs)
+    leave_alone(cloud, clock, nova, stage.job, "worker-0")
+    begun = clock.monotonic()
+    with pytest.raises(JobFailedError, match=r"worker-0 not there.*job.cancel\(\) frees them"):
+        stage.result()
+    assert 1800 <= clock.monotonic() - begun < 2400
 
 
 def test_what_is_under_a_closed_kms_key_is_not_waited_for_and_names_the_action(cloud, clock, job):

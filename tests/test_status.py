@@ -173,9 +173,14 @@ MORE = {
     "a pod cannot leave its node": (ours(*UP), [pod(), leaving(11)], JobStatus.STALLED, "NodeLost", "replace the node"),
     "the node does not answer": (ours(*UP), [pod(), lost()], JobStatus.RESTARTING, "NodeLost", "replaced"),
     "a container has just ended badly": (ours(*UP), [crashed(), pod("run-worker-0")], JobStatus.RESTARTING, "Error", "logs"),
-    "containers are created": (ours(("Created", TRUE)), [creating(20)], JobStatus.STARTING, "", "minutes"),
-    "containers are not created for long": (ours(("Created", TRUE)), [creating(50)], JobStatus.STALLED, "ContainerCreating", "mounted"),
-    "a pod is missing": (ours(*UP), [pod()], JobStatus.STARTING, "", "minutes"),
+    "containers are created": (ours(("Created", TRUE), replicas=1), [creating(20)], JobStatus.STARTING, "", "minutes"),
+    "containers are not created for long": (ours(("Created", TRUE), replicas=1), [creating(50)], JobStatus.STALLED, "ContainerCreating", "mounted"),
+    "a pod is not made yet": (ours(*UP, age=4), [pod()], JobStatus.STARTING, "", "minutes"),
+    "a pod is missing": (ours(*UP), [pod()], JobStatus.RESTARTING, "NoPods", "anew"),
+    "the master was never made": (ours(("Created", TRUE)), [pod("run-worker-0")], JobStatus.STALLED, "NoPods", "cannot create pods"),
+    "a worker cannot be made, the rest pull their image": (ours(("Created", TRUE)), [creating(20)], JobStatus.STALLED, "NoPods", "cannot create pods"),
+    "the image is pulled again on a new node": (ours(("Created", TRUE), ("Restarting", TRUE)), [creating(40), pod("run-worker-0")], JobStatus.STARTING, "", "minutes"),
+    "the master has finished, a worker is gone": (ours(*UP), [finished(5)], JobStatus.STALLED, "OperatorSilent", "manifest"),
     "running without pods": (ours(*UP), [], JobStatus.RESTARTING, "NoPods", "anew"),
     "just finished": (ours(*UP, replicas=1), [finished(1)], JobStatus.RUNNING, "", "result()"),
     "finished, and nobody takes note": (ours(*UP, replicas=1), [finished(5)], JobStatus.STALLED, "OperatorSilent", "manifest"),
@@ -214,6 +219,15 @@ def test_a_failure_is_told_from_the_limit_that_was_reached(policy, minutes, reas
     assert (seen.status, seen.reason) == (JobStatus.FAILED, reason)
     assert "run-master-0: exit code 139: shape mismatch" in seen.message
     assert "plan.again()" in seen.next_step
+
+
+def test_pods_that_are_missing_are_named_from_the_moment_they_are_due():
+    state, held = job_facts(ours(*UP, age=6, replicas=8)), [pod_facts(pod())]
+    seen, until = judge("ref", state, held, NOW - timedelta(minutes=1))
+    assert (seen.status, until) == (JobStatus.STARTING, NOW)
+    seen, until = judge("ref", state, held, NOW + timedelta(seconds=1))
+    assert (seen.status, until) == (JobStatus.RESTARTING, None)
+    assert seen.message.startswith("run-worker-0, run-worker-1, run-worker-2 and 4 more not there")
 
 
 @pytest.mark.parametrize("name", ["operator silent", "created, no pods for long"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Json = Mapping[str, Any]
 
 NO_PODS_AFTER = timedelta(minutes=5)
-"""Without pods for this long, a job that nobody queued is stalled."""
+"""Without a pod for this long, a job that nobody queued does not get it by itself."""
 SILENT_AFTER = timedelta(minutes=2)
 """Without a condition where one is due for this long, the operator is silent."""
 CREATING_AFTER = timedelta(minutes=45)
@@ -199,6 +199,9 @@ class _Judge:
         if strange:
             return _Verdict(JobStatus.UNKNOWN, strange[0], f"the condition {strange[0]} is not known to this version")
         restarting, running = self.job.holds("Restarting"), self.job.holds("Running")
+        # A new node pulls the image like a first one, and is given as much time.
+        if restarting and self._with(Trouble.CREATING):
+            return self._starting()
         if restarting:
             return _Verdict(JobStatus.RESTARTING, _own_word(restarting.reason), restarting.message, restarting.since)
         if running:
@@ -214,9 +217,24 @@ class _Judge:
         if not self.pods:
             message = "the operator says that it runs, and it has no pods"
             return _Verdict(JobStatus.RESTARTING, "NoPods", message, since)
-        if len(self.pods) < len(self.job.pods) or not all(pod.is_up for pod in self.pods):
-            return self._starting()
-        return self._finished_unseen(since) or _Verdict(JobStatus.RUNNING, "", self._restarted(), since)
+        if finished := self._finished_unseen(since):
+            return finished
+        due = since + NO_PODS_AFTER if since else None
+        missing = self._missing()
+        if missing and due and self.now > due:
+            return _Verdict(JobStatus.RESTARTING, "NoPods", missing, since)
+        if missing or not all(pod.is_up for pod in self.pods):
+            return self._starting(due if missing else None)
+        return _Verdict(JobStatus.RUNNING, "", self._restarted(), since)
+
+    def _missing(self) -> str:
+        """What is wrong when not every pod that the operator makes is there; empty when nothing."""
+        there = {pod.replica.name for pod in self.pods or ()}
+        missing = [name for name in self.job.pods if name not in there]
+        if not missing:
+            return ""
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        return f"{', '.join(missing[:3])}{more} not there; the others wait and hold their nodes"
 
     def _restarted(self) -> str:
         pod = next((pod for pod in self.pods or () if pod.replica.restarts and pod.words), None)
@@ -232,30 +250,31 @@ class _Judge:
         message = "its containers have ended well, and the training operator has not taken note"
         return _Verdict(JobStatus.STALLED, "OperatorSilent", message, ended, detail="finished")
 
-    def _starting(self) -> _Verdict:
+    def _starting(self, due: datetime | None = None) -> _Verdict:
+        """Containers are being created; at `due` a pod that is missing will have been missing for too long."""
         creating = self._with(Trouble.CREATING)
         since = _earliest(creating)
         if since is None:
-            return _Verdict(JobStatus.STARTING)
+            return _Verdict(JobStatus.STARTING, until=due)
         until = since + CREATING_AFTER
         if self.now < until:
-            return _Verdict(JobStatus.STARTING, "", "", since, until)
+            return _Verdict(JobStatus.STARTING, "", "", since, min(until, due or until))
         message = f"{_told(creating)}; not created {_minutes(CREATING_AFTER)} after it got its node"
         return _Verdict(JobStatus.STALLED, "ContainerCreating", message, since)
 
     def _created(self) -> _Verdict:
-        if self.pods:
-            return self._starting()
         # A job that waited in a queue is as old as it is: what counts is when it was let in.
         seen = [each.since for each in self.job.conditions if each.kind in ("Created", "Suspended") and each.since]
         begun = max(seen, default=self.job.created)
-        if self.pods is None or begun is None:
+        if self.pods is None:
             return _Verdict(JobStatus.PENDING)
-        until = begun + NO_PODS_AFTER
-        if self.now > until:
-            message = f"no pods for more than {_minutes(NO_PODS_AFTER)} since the operator took it up"
-            return _Verdict(JobStatus.STALLED, "NoPods", message, begun)
-        return _Verdict(JobStatus.PENDING, until=until)
+        due = begun + NO_PODS_AFTER if begun else None
+        lacks = (
+            self._missing() if self.pods else f"no pods for more than {_minutes(NO_PODS_AFTER)} since it was taken up"
+        )
+        if lacks and due and self.now > due:
+            return _Verdict(JobStatus.STALLED, "NoPods", lacks, begun)
+        return self._starting(due if lacks else None) if self.pods else _Verdict(JobStatus.PENDING, until=due)
 
     def _unseen(self) -> _Verdict:
         until = (self.job.created or self.now) + SILENT_AFTER

@@ -435,9 +435,7 @@ class Stage:
             dues.append(MANIFEST_LOOKS)
         elif self._trouble is not None:
             snapshot, since = self._trouble
-            patience = self._policy.patience
-            bears = {JobStatus.DEGRADED: patience.degraded, JobStatus.STALLED: patience.stalled}
-            dues.append(bears.get(snapshot.status, math.inf) - (clock.monotonic() - since))
+            dues.append(self._policy.patience.grace(snapshot.status) - (clock.monotonic() - since))
         return max(0.0, min(dues))
 
     def _see_trouble(self, snapshot: JobSnapshot) -> None:
