@@ -143,7 +143,7 @@ def test_the_timeline_is_a_picture(tmp_path):
 def test_a_chain_shows_itself_in_a_notebook(nova, cloud, chats, tmp_path):
     chain = nova.chain("tone")
     chain.run("sft", SFT, chats)
-    assert "1 of 1 stages finished" in chain._repr_html_()
+    assert "1 of 1 stage finished" in chain._repr_html_()
     assert chain.summary().splitlines()[2].startswith("sft")
     chain.plot(tmp_path / "tone.png")
     assert (tmp_path / "tone.png").stat().st_size > 10_000

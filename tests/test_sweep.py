@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import math
+
 import pytest
 
-from nova_dpo_sdk import DPORecipe, FullRank, LoRA, NovaModel, SFTRecipe
+from nova_dpo_sdk import DPORecipe, FullRank, LoRA, NovaClient, NovaModel, SFTRecipe
 from nova_dpo_sdk.backends._kubernetes import PYTORCHJOBS
-from nova_dpo_sdk.errors import ConfigurationError, JobTimeoutError, PlanRejectedError, RecipeError
+from nova_dpo_sdk.chain import StagePolicy
+from nova_dpo_sdk.errors import ConfigurationError, DatasetError, JobTimeoutError, PlanRejectedError, RecipeError
 from nova_dpo_sdk.export import StateMachine
 
 DPO = DPORecipe(name="support-dpo", model=NovaModel.LITE, replicas=4, warmup_steps=1)
@@ -47,6 +52,25 @@ def test_a_list_of_trials_may_change_different_fields_and_those_of_the_tuning(no
     assert sweep.trials[1].stage == "support-dpo-alpha-128-max-epochs-3"
 
 
+def test_a_trials_own_tuning_is_kept_when_a_field_of_it_differs_too(nova):
+    sweep = nova.sweep(DPO, tuning=[LoRA(adapter_dropout=0.05), LoRA(adapter_dropout=0.1)], alpha=[32, 64])
+    tried = [(each.recipe.tuning.adapter_dropout, each.recipe.tuning.alpha) for each in sweep]
+    assert tried == [(0.05, 32), (0.05, 64), (0.1, 32), (0.1, 64)]
+    (adapted,) = nova.sweep(DPO.replace(tuning=FullRank()), trials=[{"tuning": LoRA(alpha=32), "adapter_dropout": 0.1}])
+    assert (adapted.recipe.tuning.alpha, adapted.recipe.tuning.adapter_dropout) == (32, 0.1)
+
+
+def test_tunings_are_told_apart_by_what_was_given_of_them(nova, pairs):
+    sweep = nova.sweep(DPO, tuning=[FullRank(), LoRA(adapter_dropout=0.1)])
+    assert [each.label for each in sweep] == ["tuning=FullRank()", "tuning=LoRA(adapter_dropout=0.1)"]
+    assert [each.stage for each in sweep] == [
+        "support-dpo-tuning-fullrank",
+        "support-dpo-tuning-lora-adapter-dropout-0p1",
+    ]
+    rows = sweep.run("tunings", pairs, allow=QUIET).to_rows()
+    assert [json.loads(json.dumps(each))["tuning"] for each in rows] == ["FullRank()", "LoRA(adapter_dropout=0.1)"]
+
+
 def test_long_values_make_a_stage_name_that_is_legal_and_stays_the_same(nova):
     recipe = DPO.replace(name="a-recipe-with-a-name-that-is-as-long-as-it-can-be")
     first, again = (nova.sweep(recipe, beta=[0.0123456789, 0.0123456788]) for _ in range(2))
@@ -66,6 +90,19 @@ def test_long_values_make_a_stage_name_that_is_legal_and_stays_the_same(nova):
         ({"model": ["nova-pro"]}, ConfigurationError, "model cannot differ within a sweep"),
         ({"beta": [0.1, 0.1]}, ConfigurationError, "Two trials are the same"),
         ({"trials": []}, ConfigurationError, "1 to 1000 trials, not 0"),
+        (
+            {"trials": {"beta": 0.1}},
+            ConfigurationError,
+            r"trials is {'beta': 0\.1}; a sweep takes a list with the values",
+        ),
+        ({"trials": 5}, ConfigurationError, "trials is 5; a sweep takes a list"),
+        ({"trials": [["beta", 0.1]]}, ConfigurationError, "a sweep takes a list"),
+        ({"trials": [{1: 0.1}]}, ConfigurationError, "1 is no field of a DPORecipe"),
+        (
+            {"trials": [{"tuning": FullRank(), "alpha": 64}]},
+            ConfigurationError,
+            r"with tuning=FullRank\(\): it is LoRA's",
+        ),
         ({"trials": [{"beta": 0.1}], "lr": [1e-5]}, ConfigurationError, "takes lists of values"),
         ({"lr": [1e-5, 1e-7], "beta": [0.1, -1.0]}, RecipeError, r"lr=1e-07 beta=0\.1: min_lr(.|\n)*beta=-1: beta"),
     ],
@@ -91,7 +128,7 @@ def test_every_finding_is_known_before_the_first_submit(nova, cloud, pairs):
         plan.run("betas")
     assert cloud.requests[before:] == []
     assert max(map(len, str(plan).splitlines())) <= 80
-    assert str(plan).endswith("1 errors. Nothing was sent; cannot be run.")
+    assert str(plan).endswith("1 error. Nothing was sent; cannot be run.")
 
 
 def test_what_only_the_cluster_knows_is_asked_before_the_first_submit(nova, cloud, pairs):
@@ -206,6 +243,9 @@ def test_under_a_cap_a_job_that_does_not_get_on_is_stopped(nova, cloud, pairs):
     ("given", "says"),
     [
         ({"max_concurrent": 0}, "1 or more"),
+        ({"max_concurrent": 1.5}, r"max_concurrent is 1\.5; it counts jobs"),
+        ({"max_concurrent": "2"}, "max_concurrent is '2'; it counts jobs"),
+        ({"trial_hours": "6"}, "trial_hours is '6'; give hours"),
         ({"max_replica_hours": -1, "trial_hours": 1}, "above 0"),
         ({"trial_hours": float("inf")}, "above 0"),
         ({"max_replica_hours": 5}, "needs trial_hours"),
@@ -224,6 +264,72 @@ def test_a_sweep_is_not_run_on_a_draft_but_its_trials_are_exported(nova, pairs):
         nova, "betas", lambda chain: [chain.start(each.stage, each.recipe, pairs) for each in sweep]
     )
     assert [[each.name for each in group] for group in machine.groups] == [[each.stage for each in sweep]]
+
+
+def test_what_was_printed_is_sent_or_nothing(nova, pairs):
+    plan = nova.sweep(DPO, beta=[0.05, 0.1]).plan(pairs, allow=QUIET)
+    lines = pairs.path.read_text(encoding="utf-8").splitlines(keepends=True)
+    pairs.path.write_text("".join(lines[:-1]), encoding="utf-8")
+    with pytest.raises(DatasetError, match="changed since it was checked"):
+        plan.run("betas")
+    assert jobs(nova) == []
+    pairs.path.write_text("".join(lines), encoding="utf-8")
+    with pytest.raises(JobTimeoutError):
+        plan.run("betas", timeout=3)
+    pairs.path.write_text("".join(lines[:-1]), encoding="utf-8")
+    assert len(plan.run("betas").finished) == 2  # what was planned lies in S3 now
+    assert jobs(nova) == sorted(each.name for each in plan.plans)
+
+
+def test_a_trial_is_not_tried_again_on_other_data(nova, cloud, pairs):
+    plan = nova.sweep(DPO, beta=[0.05]).plan(pairs, allow=QUIET)
+    nova.backend.poll_interval = 300.0
+    cloud.script_fault("node-loss", after=5)
+
+    def change(*_):
+        pairs.path.write_text("", encoding="utf-8")
+
+    results = plan.run("betas", policy=StagePolicy(retries=1), on_update=change)
+    assert "attempt 2 would train on other data" in results.trials[0].error
+    assert jobs(nova) == [plan.plans[0].name]
+
+
+def test_a_sweep_runs_on_chains_of_the_place_that_it_was_planned_for(nova, cloud, pairs):
+    plan = nova.sweep(DPO, beta=[0.05]).plan(pairs, allow=QUIET)
+    jobs_elsewhere = NovaClient(cloud.training_jobs(), output=cloud.output)
+    output_elsewhere = NovaClient(nova.backend, output=f"{cloud.output}/other")
+    before = len(cloud.requests)
+    for client in (jobs_elsewhere, output_elsewhere):
+        with pytest.raises(ConfigurationError, match=f"was planned for .*{cloud.output}; chain betas runs on"):
+            plan.run(client.chain("betas"))
+    assert cloud.requests[before:] == []
+    same = NovaClient(cloud.hyperpod(), output=cloud.output)
+    assert len(plan.run(same.chain("betas")).finished) == 1
+
+
+def test_a_diverged_trial_is_not_the_best(nova, pairs, tmp_path):
+    results = nova.sweep(DPO, beta=[0.05, 0.08, 0.1]).run("betas", pairs, allow=QUIET)
+    scores = {0.05: math.nan, 0.08: 0.5, 0.1: 0.9}
+    assert results.best(lambda each: scores[each.values["beta"]]).values == {"beta": 0.1}
+    results.plot(tmp_path / "scores.png", lambda each: scores[each.values["beta"]])
+    for score, says in (
+        (math.nan, "Every score of support-dpo is NaN"),
+        (None, r"beta=0\.05 is None"),
+        ("1", "is '1'"),
+    ):
+        for ask in (results.best, functools.partial(results.plot, tmp_path / "none.png")):
+            with pytest.raises(ConfigurationError, match=says):
+                ask(lambda _, score=score: score)
+
+
+def test_a_plan_shows_itself_in_a_notebook_and_is_escaped(nova, pairs):
+    plan = nova.sweep(DPO, trials=[{"mlflow_run_name": "<b>"}]).plan(pairs)
+    assert repr(plan) == "SweepPlan('support-dpo', trials=1, errors=0)"
+    told = plan._repr_html_()
+    assert told.startswith("<p>sweep of support-dpo: 1 trial</p><table>")
+    assert "<b>" not in told
+    assert "few-records" in told
+    assert told.endswith("<p>0 errors. Nothing was sent; ready to run.</p>")
 
 
 def test_a_cap_that_no_trial_fits_is_an_error(nova, pairs):

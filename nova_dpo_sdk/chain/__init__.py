@@ -183,6 +183,37 @@ class Chain:
         """
         return self._begin(stage, recipe, data, **options)
 
+    def start_plan(self, stage: str, plan: Plan, policy: StagePolicy | None = None) -> Stage:
+        """`start` for what is planned already, such as a trial of a sweep: what was printed is sent.
+
+        Args:
+            stage: The stage's name within the chain.
+            plan: What it is.
+            policy: What to do when it fails or takes too long.
+
+        Returns:
+            A handle, as from `start`.
+
+        Raises:
+            ConfigurationError: The plan is for another place, or the stage was begun before with another one.
+            DatasetError: A file changed since it was planned; no job was created.
+            NovaError: What `start` raises.
+        """
+        self.check_place(plan)
+        return Stage(self._place, stage, plan, policy or StagePolicy()).begin()
+
+    def check_place(self, plan: Plan) -> None:
+        """Make sure that a plan is for the place where this chain's jobs run, and for its output.
+
+        Raises:
+            ConfigurationError: It is for another one.
+        """
+        if plan.target != self._client.backend.identity() or plan.inputs.output != self._client.output:
+            raise ConfigurationError(
+                f"{plan.name} was planned for {plan.target} and {plan.inputs.output}; chain {self.name} runs on "
+                f"{self._client!r}. Plan it with that client, or use a chain of the one that planned it."
+            )
+
     def gather(
         self,
         stages: Iterable[Stage],
@@ -370,8 +401,7 @@ class Chain:
         policy: StagePolicy | None = None,
     ) -> Stage:
         legal_name(stage, "stage")
-        plan = self._client.draft(recipe, data, validation=validation, allow=allow)
-        return Stage(self._place, stage, plan, policy or StagePolicy()).begin()
+        return self.start_plan(stage, self._client.draft(recipe, data, validation=validation, allow=allow), policy)
 
     def _held(self, stage: str) -> Held:
         held = self.store.read(self.name, stage)

@@ -7,6 +7,7 @@ import textwrap
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.chain._records import StageStatus
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def headline(name: str, records: Sequence[StageRecord], now: datetime) -> str:
         return f"chain {name}: no stage was begun yet"
     done = sum(record.status is StageStatus.FINISHED for record in records)
     total = sum(gpu_hours(record, now) for record in records)
-    return f"chain {name}: {done} of {len(records)} stages finished, {hours(total)} GPU-hours"
+    return f"chain {name}: {done} of {plural(len(records), 'stage')} finished, {hours(total)} GPU-hours"
 
 
 def chain_lines(

@@ -18,6 +18,7 @@ from nova_dpo_sdk.errors import (
     CheckpointError,
     ClusterError,
     ConfigurationError,
+    DatasetError,
     JobError,
     JobFailedError,
     JobStoppedError,
@@ -323,7 +324,13 @@ class Stage:
     def _attempt(self, number: int) -> Plan:
         if number == 1:
             return self._script
-        return draft(self._script.backend, replace(self._script.inputs, attempt=number))
+        plan = draft(self._script.backend, replace(self._script.inputs, attempt=number))
+        if plan.uploads != self._script.uploads:
+            raise DatasetError(
+                f"The data of stage {self.name} changed since it was planned, so attempt {number} would train on other "
+                "data. Put them back, or plan again."
+            )
+        return plan
 
     def _write_claim(self, record: StageRecord, plan: Plan) -> None:
         store = self._place.store

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import html
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends._show import findings_text
 from nova_dpo_sdk.chain import Chain, Client, StagePolicy
+from nova_dpo_sdk.chain._show import html_table
 from nova_dpo_sdk.errors import ConfigurationError, Finding, Judged, PlanRejectedError, Severity
 from nova_dpo_sdk.jobs import FIVE_DAYS
 from nova_dpo_sdk.sweep._limits import Limits
@@ -18,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from nova_dpo_sdk.backends import JobSnapshot, Plan
-    from nova_dpo_sdk.chain import Stage
     from nova_dpo_sdk.datasets import Dataset
     from nova_dpo_sdk.recipes import Recipe
+
+_COLUMNS = ("trial", "replicas", "at most", "job")
 
 __all__ = ["Limits", "Sweep", "SweepPlan", "SweepResults", "Trial", "TrialResult", "grid"]
 
@@ -48,7 +52,9 @@ class Sweep:
         return f"Sweep({self.recipe.name!r}, trials={len(self.trials)})"
 
     def __str__(self) -> str:
-        return "\n".join([f"sweep of {self.recipe.name}: {len(self)} trials", *(f"  {each.label}" for each in self)])
+        return "\n".join(
+            [f"sweep of {self.recipe.name}: {plural(len(self), 'trial')}", *(f"  {each.label}" for each in self)]
+        )
 
     def plan(
         self,
@@ -76,7 +82,7 @@ class Sweep:
         limits = Limits(max_concurrent, max_replica_hours, trial_hours)
         silent = tuple(allow)
         plans = [self._client.draft(each.recipe, data, validation=validation, allow=silent) for each in self]
-        return SweepPlan(self._client, self, tuple(plans), limits, _Inputs(data, validation, silent))
+        return SweepPlan(self._client, self, tuple(plans), limits)
 
     def run(
         self,
@@ -105,13 +111,6 @@ class Sweep:
         return self.plan(data, **planned).run(chain, policy=policy, timeout=timeout, on_update=on_update)
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    data: Dataset
-    validation: Dataset | None
-    allow: tuple[str, ...]
-
-
 class SweepPlan(Judged):
     """Every trial of a sweep, planned: print it, read it, then run the very same value.
 
@@ -121,12 +120,11 @@ class SweepPlan(Judged):
         limits: What the sweep may take.
     """
 
-    def __init__(self, client: Client, sweep: Sweep, plans: tuple[Plan, ...], limits: Limits, inputs: _Inputs) -> None:
+    def __init__(self, client: Client, sweep: Sweep, plans: tuple[Plan, ...], limits: Limits) -> None:
         self.sweep = sweep
         self.plans = plans
         self.limits = limits
         self._client = client
-        self._inputs = inputs
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -168,10 +166,26 @@ class SweepPlan(Judged):
         ]
 
     def __str__(self) -> str:
-        head = ("trial", "replicas", "at most", "job")
-        cells = [head, *(self._row(trial, plan) for trial, plan in zip(self.sweep, self.plans, strict=True))]
-        counts = f"{len(self.errors)} errors. Nothing was sent; " + ("ready to run." if self.ok else "cannot be run.")
-        return "\n".join([str(self.sweep).splitlines()[0], *table(cells), *findings_text(self.findings), counts])
+        cells = [_COLUMNS, *self._rows()]
+        return "\n".join([self._head(), *table(cells), *findings_text(self.findings), self._verdict()])
+
+    def __repr__(self) -> str:
+        return f"SweepPlan({self.sweep.recipe.name!r}, trials={len(self.plans)}, errors={len(self.errors)})"
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<p>{html.escape(line)}</p>" for line in (*map(str, self.findings), self._verdict()))
+        return f"<p>{html.escape(self._head())}</p>{html_table(_COLUMNS, self._rows(), ('replicas', 'at most'))}{said}"
+
+    def _head(self) -> str:
+        return str(self.sweep).splitlines()[0]
+
+    def _verdict(self) -> str:
+        return (
+            f"{plural(len(self.errors), 'error')}. Nothing was sent; {'ready to run' if self.ok else 'cannot be run'}."
+        )
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [self._row(trial, plan) for trial, plan in zip(self.sweep, self.plans, strict=True)]
 
     def _row(self, trial: Trial, plan: Plan) -> tuple[str, ...]:
         worst = self.limits.worst(trial)
@@ -201,8 +215,9 @@ class SweepPlan(Judged):
         itself is left on the platform, unless there is a cap: then its job is stopped, as no cap could be kept.
 
         Raises:
-            ConfigurationError: `chain` is neither a chain nor a name.
+            ConfigurationError: `chain` is neither a chain nor a name, or runs at another place than was planned for.
             PlanRejectedError: A trial, or a limit, has errors, or AWS or the cluster would refuse it; nothing was sent.
+            DatasetError: A file changed since it was planned, and what was planned is not in S3 yet; no job was made.
             JobTimeoutError: The time is up; the jobs run on.
         """
         if not isinstance(chain, (Chain, str)):  # pyright: ignore[reportUnnecessaryIsInstance] - for callers without types
@@ -212,18 +227,11 @@ class SweepPlan(Judged):
             )
         self.check()
         row = chain if isinstance(chain, Chain) else Chain(self._client, chain)
+        row.check_place(self.plans[0])
         begun = policy or StagePolicy()
         if self.limits.trial_hours is not None:
             begun = replace(begun, deadline=self.limits.trial_hours * 3600)
         return Run(self, row, begun, on_update, self._client).to_end(timeout)
-
-    def start(self, chain: Chain, trial: Trial, policy: StagePolicy) -> Stage:
-        """Bring one trial under way."""
-        recipe: Any = trial.recipe
-        inputs: Any = self._inputs
-        return chain.start(
-            trial.stage, recipe, inputs.data, validation=inputs.validation, allow=inputs.allow, policy=policy
-        )
 
 
 def _labels_of(finding: Finding, some: list[tuple[Finding, list[str]]]) -> list[str]:

@@ -28,11 +28,12 @@ class Limits:
     trial_hours: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_concurrent is not None and (isinstance(self.max_concurrent, bool) or self.max_concurrent < 1):
-            raise ConfigurationError(f"max_concurrent is {self.max_concurrent!r}; it counts jobs: 1 or more, or None.")
+        most: object = self.max_concurrent
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+            raise ConfigurationError(f"max_concurrent is {most!r}; it counts jobs: 1 or more, or None.")
         for name in ("max_replica_hours", "trial_hours"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
+            value: object = getattr(self, name)
+            if value is not None and not (isinstance(value, (int, float)) and 0 < value < float("inf")):
                 raise ConfigurationError(f"{name} is {value!r}; give hours above 0, or None.")
         if self.max_replica_hours is not None and self.trial_hours is None:
             raise ConfigurationError(

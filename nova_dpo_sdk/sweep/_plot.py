@@ -7,12 +7,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.chain._show import hours
 from nova_dpo_sdk.errors import ConfigurationError
 from nova_dpo_sdk.sweep._trials import shown
 
 if TYPE_CHECKING:
-    from nova_dpo_sdk.sweep._results import Score, SweepResults, TrialResult
+    from nova_dpo_sdk.sweep._results import SweepResults, TrialResult
+
+    _Scored = list[tuple[TrialResult, float]]
 
 _INK, _PALE, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
 _COLOURS = ("#3b6ea5", "#d9902f", "#3d8f6f", "#8d6cab", "#c25b4e", "#4aa3a2")
@@ -21,7 +24,7 @@ _LONG_AXIS = 20
 """From which ratio between the largest and the smallest value on an axis is logarithmic."""
 
 
-def draw(results: SweepResults, path: str | os.PathLike[str], score: Score | None, label: str) -> None:
+def draw(results: SweepResults, path: str | os.PathLike[str], scored: _Scored | None, label: str) -> None:
     """Draw the results into a file; see `SweepResults.plot`."""
     try:
         from matplotlib.figure import Figure
@@ -30,14 +33,13 @@ def draw(results: SweepResults, path: str | os.PathLike[str], score: Score | Non
             "A picture needs matplotlib, which is not installed: pip install 'nova-dpo-sdk[plots]'. "
             "The same numbers are in print(results)."
         ) from error
-    scored = [(each, float(score(each))) for each in results.finished] if score is not None else []
-    if score is not None and not scored:
+    if scored is not None and not scored:
         raise ConfigurationError(f"No trial of {results.name} finished, so there is no score to draw.")
     height = 4.8 if scored else 1.7 + 0.42 * len(results)
     figure: Any = Figure(figsize=(9, height), dpi=150, layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.18, h_pad=0.12)
     # Texts come from names and values: without math mode a dollar sign is a dollar sign.
-    title = f"{results.name}: {len(results.finished)} of {len(results)} trials finished, "
+    title = f"{results.name}: {len(results.finished)} of {plural(len(results), 'trial')} finished, "
     figure.suptitle(
         f"{title}{hours(results.replica_hours)} replica-hours",
         fontsize=12.5, fontweight="bold", color=_INK, parse_math=False, x=0.02, ha="left",
@@ -53,7 +55,7 @@ def draw(results: SweepResults, path: str | os.PathLike[str], score: Score | Non
         raise ConfigurationError(f"The picture cannot be written to {os.fspath(path)}: {error}.") from error
 
 
-def _scores(axis: Any, scored: list[tuple[TrialResult, float]], label: str) -> None:
+def _scores(axis: Any, scored: _Scored, label: str) -> None:
     """One line for each combination of the other values, over the first field that has several numbers."""
     field = _axis_field([result for result, _ in scored])
     lines: dict[str, list[tuple[Any, float]]] = {}

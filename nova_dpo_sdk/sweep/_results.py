@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+import math
 import textwrap
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.chain._show import duration, hours, html_table, stage_took
 from nova_dpo_sdk.errors import ConfigurationError
 from nova_dpo_sdk.sweep._trials import Trial, shown
@@ -92,21 +94,36 @@ class SweepResults:
 
         Args:
             score: Gives a number for a finished trial, from its checkpoint or its job's metrics; for a loss, give the
-                negative of it.
+                negative of it. A trial whose score is NaN, such as one that diverged, is left out.
 
         Raises:
-            ConfigurationError: No trial finished.
+            ConfigurationError: No trial finished, a score is no number, or every score is NaN.
         """
         if not self.finished:
             why = next((each.error for each in self.trials if each.error), "none was begun")
             raise ConfigurationError(f"No trial of {self.name} finished, so none is the best. The first: {why}")
-        return max(self.finished, key=score)
+        return max(self._scored(score), key=lambda pair: pair[1])[0]
+
+    def _scored(self, score: Score) -> list[tuple[TrialResult, float]]:
+        """The finished trials with their scores, without those that are NaN: no number is above or below it."""
+        kept: list[tuple[TrialResult, float]] = []
+        for each in self.finished:
+            given = score(each)
+            try:
+                kept += [] if math.isnan(given) else [(each, float(given))]
+            except TypeError:
+                raise ConfigurationError(
+                    f"The score of {each.trial.label} is {given!r}. Give a number, or NaN to leave the trial out."
+                ) from None
+        if self.finished and not kept:
+            raise ConfigurationError(f"Every score of {self.name} is NaN, so there is none to go by.")
+        return kept
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One flat row of plain values for each trial, for JSON or a data frame."""
         return [
             {
-                **each.values,
+                **{name: shown(value) if name == "tuning" else value for name, value in each.values.items()},
                 "stage": each.trial.stage,
                 "status": each.status,
                 "hours": each.took.total_seconds() / 3600,
@@ -123,15 +140,16 @@ class SweepResults:
 
         Args:
             path: The picture to write; its ending names the format.
-            score: Gives a number for a finished trial.
+            score: Gives a number for a finished trial; one whose score is NaN is left out.
             label: What the number is called.
 
         Raises:
-            ConfigurationError: matplotlib is not installed, there is nothing to draw, or the file cannot be written.
+            ConfigurationError: matplotlib is not installed, there is nothing to draw, a score is no number, or the
+                file cannot be written.
         """
         from nova_dpo_sdk.sweep._plot import draw
 
-        draw(self, path, score, label)
+        draw(self, path, None if score is None else self._scored(score), label)
 
     def __str__(self) -> str:
         return "\n".join([self._head(), *table([self._columns(), *self._cells()]), *self._reasons()])
@@ -142,7 +160,7 @@ class SweepResults:
         return f"<p>{html.escape(self._head())}</p>{rows_html}"
 
     def _head(self) -> str:
-        done = f"{len(self.finished)} of {len(self)} trials finished"
+        done = f"{len(self.finished)} of {plural(len(self), 'trial')} finished"
         return f"sweep of {self.name}: {done}, {hours(self.replica_hours)} replica-hours"
 
     def _columns(self) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nova_dpo_sdk.chain import StageStatus
 from nova_dpo_sdk.chain._show import stage_took
-from nova_dpo_sdk.errors import Finding, JobFailedError, NovaError, PlanRejectedError
+from nova_dpo_sdk.errors import DatasetError, Finding, JobFailedError, NovaError, PlanRejectedError
 from nova_dpo_sdk.sweep._results import SweepResults, TrialResult, replica_hours
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Run:
         client: Client,
     ) -> None:
         self._planned = planned
+        self._plans = {trial.stage: plan for trial, plan in zip(planned.sweep, planned.plans, strict=True)}
         self._limits = planned.limits
         self._chain = chain
         self._policy = policy
@@ -71,11 +72,11 @@ class Run:
         self._client.backend.resolve()
         found: list[Finding] = []
         asked: set[int] = set()
-        for trial, plan in zip(self._planned.sweep, self._planned.plans, strict=True):
+        for trial in self._planned.sweep:
             if trial.recipe.replicas in asked or self._takes_its_place_anyway(trial):
                 continue
             asked.add(trial.recipe.replicas)
-            answer = self._client.backend.preflight(plan.resolved())
+            answer = self._client.backend.preflight(self._plans[trial.stage].resolved())
             found += [] if answer.is_there else [each for each in answer.errors if each not in found]
         if found:
             raise PlanRejectedError(f"{self._planned.sweep!r} cannot run; no job was sent:", found)
@@ -90,7 +91,9 @@ class Run:
         if not self._takes_its_place_anyway(trial) and not self._has_room(trial):
             return False
         try:
-            stage = self._planned.start(self._chain, trial, self._policy)
+            stage = self._chain.start_plan(trial.stage, self._plans[trial.stage], self._policy)
+        except DatasetError:
+            raise  # all trials are trained on the same data
         except NovaError as error:
             self._results[trial.stage] = self._result(trial, error=str(error))
             return True

@@ -6,14 +6,15 @@ import difflib
 import hashlib
 import itertools
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.errors import ConfigurationError, Finding, RecipeError
-from nova_dpo_sdk.recipes import LoRA
+from nova_dpo_sdk.recipes import FullRank, LoRA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
     from nova_dpo_sdk.recipes import Recipe
 
@@ -61,6 +62,12 @@ def _several(name: str, given: Iterable[Any]) -> list[Any]:
 
 
 def make_trials(recipe: Recipe, given: Sequence[Mapping[str, Any]]) -> tuple[Trial, ...]:
+    listed = isinstance(given, Sequence) and all(isinstance(each, Mapping) for each in given)  # pyright: ignore[reportUnnecessaryIsInstance] - for callers without types
+    if not listed:
+        raise ConfigurationError(
+            f"trials is {given!r}; a sweep takes a list with the values of each trial, such as "
+            'trials=[{"beta": 0.05}, {"beta": 0.1, "lr": 1e-6}].'
+        )
     if not 0 < len(given) <= MOST_TRIALS:
         raise ConfigurationError(
             f"A sweep has 1 to {MOST_TRIALS} trials, not {len(given)}. Give lists of values, such as beta=[0.05, 0.1]."
@@ -90,24 +97,29 @@ def _all_different(trials: Sequence[Trial]) -> None:
 
 
 def _with(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """The recipe with these values; those of its tuning, such as `alpha`, are found there."""
+    """The recipe with these values; those of its tuning, or of the trial's, such as `alpha`, are found there."""
+    before = values.get("tuning", recipe.tuning)
     fields = set(type(recipe).model_fields) - _FIXED
-    tuned = set(type(recipe.tuning).model_fields) if isinstance(recipe.tuning, LoRA) else set[str]()
+    tuned = set(LoRA.model_fields) if isinstance(before, LoRA) else set[str]()
     for name in values:
         if name not in fields | tuned:
-            raise _unknown(recipe, name, sorted(fields | tuned))
+            raise _unknown(recipe, before, name, sorted(fields | tuned))
     changes = {name: value for name, value in values.items() if name in fields}
     tuning = {name: value for name, value in values.items() if name not in fields}
     if tuning:
-        kept = {name: getattr(recipe.tuning, name) for name in recipe.tuning.model_fields_set}
+        kept = {name: getattr(before, name) for name in before.model_fields_set}
         changes["tuning"] = LoRA(**{**kept, **tuning})
     return recipe.replace(**changes)
 
 
-def _unknown(recipe: Recipe, name: str, known: list[str]) -> ConfigurationError:
+def _unknown(recipe: Recipe, tuning: object, name: str, known: list[str]) -> ConfigurationError:
     if name in _FIXED:
         return ConfigurationError(f"{name} cannot differ within a sweep. It tells what is trained: make two sweeps.")
-    near = difflib.get_close_matches(name, known, 1)
+    if name in LoRA.model_fields:
+        return ConfigurationError(
+            f"{name} is no field of a {type(recipe).__name__} with tuning={tuning!r}: it is LoRA's."
+        )
+    near = difflib.get_close_matches(str(name), known, 1)
     hint = f" Did you mean {near[0]}?" if near else ""
     return ConfigurationError(f"{name} is no field of a {type(recipe).__name__}.{hint} It has {', '.join(known)}.")
 
@@ -122,5 +134,12 @@ def _stage(name: str, values: Mapping[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a person writes it."""
+    """A value as a person writes it; of a tuning, what was given."""
+    if isinstance(value, (LoRA, FullRank)):
+        given = (
+            f"{name}={shown(getattr(value, name))}"
+            for name in type(value).model_fields
+            if getattr(value, name) is not None
+        )
+        return f"{type(value).__name__}({', '.join(given)})"
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
