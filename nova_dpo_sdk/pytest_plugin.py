@@ -1,10 +1,10 @@
 """Fixtures for the tests of your own pipeline; pytest finds them by itself.
 
 def test_my_pipeline(nova_local):
-nova = NovaClient(nova_local.hyperpod(), output=nova_local.output)
-nova_local.script_fault("node-loss", lasts=60)
-job = nova.submit(nova.plan(my_recipe, my_pairs))
-assert job.result().uri.startswith("s3://")
+    nova = NovaClient(nova_local.hyperpod(), output=nova_local.output)
+    nova_local.script_fault("node-loss", lasts=60)
+    job = nova.submit(nova.plan(my_recipe, my_pairs))
+    assert job.result().uri.startswith("s3://")
 """
 
 # Every pytest run of every project that has this package installed imports this module: so it imports nothing itself.
@@ -43,15 +43,14 @@ def nova_local(request: pytest.FixtureRequest, nova_clock: FakeClock) -> Generat
 
     It follows `nova_clock`, so a job that trains for hours ends in no time. `nova_local.script_fault(...)` lets
     something go wrong; the marker `nova_local` passes arguments to the cloud, such as
-    `@pytest.mark.nova_local(role="team")`.
+    `@pytest.mark.nova_local(role="team")`. Markers of a class and of a module add theirs; of two that name the same
+    argument, the one that is closest to the test counts.
     """
     from nova_dpo_sdk.errors import ConfigurationError
     from nova_dpo_sdk.local import LocalCloud
 
-    marker = request.node.get_closest_marker("nova_local")
-    arguments: dict[str, Any] = {"clock": nova_clock, **(marker.kwargs if marker else {})}
     try:
-        cloud = LocalCloud(**arguments)
+        cloud = LocalCloud(**{"clock": nova_clock, **_marked(request.node)})
         cloud.start()
     except ConfigurationError as error:
         pytest.fail(str(error), pytrace=False)
@@ -59,3 +58,23 @@ def nova_local(request: pytest.FixtureRequest, nova_clock: FakeClock) -> Generat
         yield cloud
     finally:
         cloud.stop()
+
+
+def _marked(test: pytest.Item) -> dict[str, Any]:
+    """The arguments of all markers of a test, the closest ones last."""
+    from inspect import signature
+
+    from nova_dpo_sdk.errors import ConfigurationError
+    from nova_dpo_sdk.local import LocalCloud
+
+    known = signature(LocalCloud).parameters
+    arguments: dict[str, Any] = {}
+    for marker in reversed(list(test.iter_markers("nova_local"))):
+        wrong = [*map(repr, marker.args), *(name for name in marker.kwargs if name not in known)]
+        if wrong:
+            raise ConfigurationError(
+                f"The marker nova_local takes arguments by name, such as role='team', not {', '.join(wrong)}. "
+                f"It knows {', '.join(known)}."
+            )
+        arguments |= marker.kwargs
+    return arguments

@@ -78,8 +78,26 @@ def test_a_run_that_does_not_use_it_loads_nothing_for_it(tmp_path):
     assert "1 passed" in told, told
 
 
+@pytest.mark.nova_local(role="administrator", region="eu-west-2")
+class TestOfAClass:
+    @pytest.mark.nova_local(role="unmapped")
+    def test_the_closest_marker_counts_and_the_others_add_to_it(self, nova_local):
+        assert nova_local.region == "eu-west-2"
+        nova = NovaClient(nova_local.hyperpod(), output=nova_local.output)
+        with pytest.raises(ClusterError):
+            nova.jobs()
+
+
 def test_a_mistake_in_the_marker_is_said_in_one_line(tmp_path):
-    test = "import pytest\n@pytest.mark.nova_local(role='king')\ndef test_a(nova_local): pass\n"
-    told = pytest_of(tmp_path, test)
-    assert "role 'king' is none of administrator" in told
+    mistakes = {
+        "role='king'": "role 'king' is none of administrator",
+        "'team'": "takes arguments by name, such as role='team', not 'team'. It knows clock, region,",
+        "bogus=1": "not bogus. It knows clock",
+        "bucket='m'": "a bucket's name has 3 to 63 lower-case letters",
+    }
+    tests = [f"@pytest.mark.nova_local({given})\ndef test_{n}(nova_local): pass\n" for n, given in enumerate(mistakes)]
+    told = pytest_of(tmp_path, "import pytest\n" + "".join(tests))
+    assert [each for each in mistakes.values() if each not in told] == []
+    assert "4 errors" in told
     assert "Traceback" not in told
+    assert "Error" not in told

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import urllib3
 import yaml
 from state_machine_run import READER, Bridge, Execution
 
-from nova_dpo_sdk import DPORecipe, HyperPodBackend, LoRA, NovaClient, NovaModel, SFTRecipe, TrainingJobBackend
+from nova_dpo_sdk import (
+    DPORecipe,
+    HyperPodBackend,
+    LoRA,
+    NovaClient,
+    NovaModel,
+    SFTRecipe,
+    TrainingJobBackend,
+    TrainingJobOptions,
+)
 from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, PYTORCHJOBS
 from nova_dpo_sdk.errors import ConfigurationError, PlanRejectedError
 from nova_dpo_sdk.export import StateMachine, definition_findings, reader_source
@@ -306,7 +316,7 @@ def test_a_machine_shows_itself_before_the_account_is_known(chats):
     nova = NovaClient(HyperPodBackend("research", region="us-east-1"), output="s3://acme-nova/runs")
     machine = StateMachine.of(nova, "one", lambda chain: chain.run("sft", SFT, chats))
     lines = str(machine).splitlines()
-    assert lines[0] == "state machine one: 1 stages; looks every 350 s; ends after 5 days at most"
+    assert lines[0] == "state machine one: 1 stage; looks every 350 s; ends after 5 days at most"
     assert max(map(len, lines)) <= 80
     with pytest.raises(ConfigurationError, match=r"nova\.backend\.resolve"):
         machine.to_json()
@@ -327,6 +337,36 @@ def test_mistakes_are_told_apart(offline, chats, pairs):
     StateMachine.of(offline, "one", lambda chain: taken.append(chain.run("sft", SFT, chats)))
     with pytest.raises(ConfigurationError, match="another draft"):
         StateMachine.of(offline, "two", lambda chain: chain.run("dpo", DPO.starting_from(taken[0]), pairs))
+
+
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        (
+            {"stage_hours": math.inf, "poll_seconds": 90.5},
+            r"stage_hours is inf; .*poll_seconds is 90\.5; give whole seconds",
+        ),
+        ({"stage_hours": math.nan}, "stage_hours is nan; give hours above 0, at most 27,777 with 1 group of stages"),
+        ({"stage_hours": 27_778}, "at most 27,777"),
+        ({"stage_hours": "5"}, "stage_hours is '5'"),
+        ({"poll_seconds": True}, "poll_seconds is True"),
+        ({"poll_seconds": 100_000_000}, "1 to 99,999,999"),
+    ],
+)
+def test_times_that_a_machine_cannot_have_are_refused_all_at_once(offline, chats, times, says):
+    with pytest.raises(ConfigurationError, match=says):
+        StateMachine.of(offline, "one", lambda chain: chain.run("sft", SFT, chats), **times)
+
+
+def test_a_serverless_stage_is_not_exported(pairs):
+    group = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model-package-group/nova"
+    options = TrainingJobOptions(serverless=True, model_package_group=group, accept_eula=True)
+    backend = TrainingJobBackend(
+        f"arn:aws:iam::{ACCOUNT}:role/nova", region="us-east-1", account=ACCOUNT, options=options
+    )
+    nova = NovaClient(backend, output="s3://acme-nova/runs")
+    with pytest.raises(ConfigurationError, match=r"dpo is serverless, .*run this chain from Python"):
+        StateMachine.of(nova, "one", lambda chain: chain.run("dpo", DPO, pairs))
 
 
 def test_html_is_escaped(offline, chats):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk.catalog import SERVERLESS
 from nova_dpo_sdk.chain._records import legal_name
 from nova_dpo_sdk.errors import ConfigurationError
 from nova_dpo_sdk.recipes import Checkpoint
@@ -111,7 +112,7 @@ class DraftChain:
         """Write down a stage that the next one waits for.
 
         Raises:
-            ConfigurationError: The name can be none, a stage has it already, or the start is of another draft.
+            ConfigurationError: What `start` raises.
         """
         return self.start(stage, recipe, data, **options).result()
 
@@ -128,11 +129,17 @@ class DraftChain:
         """Write down a stage that runs beside those that are started before the next wait.
 
         Raises:
-            ConfigurationError: The name can be none, a stage has it already, or the start is of another draft.
+            ConfigurationError: The name can be none, a stage has it already, the start is of another draft, or the
+                stage is serverless.
         """
         legal_name(stage, "stage")
         if any(each.name == stage for each in self.stages):
             raise ConfigurationError(f"{self.name} has two stages that are called {stage!r}. Give each its own name.")
+        if self._client.backend.instance_type == SERVERLESS:
+            raise ConfigurationError(
+                f"Stage {stage} is serverless, which Step Functions' SageMaker integration does not take. Export it "
+                "with an instance_type and without serverless=True, or run this chain from Python."
+            )
         parent = self._parent(recipe)
         silenced = {*allow, *(["checkpoint-not-escrow"] if parent else [])}
         plan = self._client.draft(recipe, data, validation=validation, allow=silenced)

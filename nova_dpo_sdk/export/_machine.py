@@ -11,6 +11,7 @@ from functools import cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends._show import findings_text
 from nova_dpo_sdk.catalog import Platform
 from nova_dpo_sdk.errors import ConfigurationError, Finding, Judged, PlanRejectedError, Severity
@@ -30,6 +31,8 @@ Json = dict[str, Any]
 
 HISTORY = 20_000
 """Entries of an execution's history that looks may fill; Step Functions ends an execution at 25,000."""
+LONGEST = 99_999_999
+"""Most seconds of a wait and of an execution's TimeoutSeconds (Amazon States Language in AWS Step Functions)."""
 SHORTEST_POLL = 60
 """Fewest seconds between two looks at a job."""
 FIVE_DAYS = 120.0
@@ -65,8 +68,7 @@ class StateMachine(Judged):
         self.groups: tuple[tuple[DraftStage, ...], ...] = tuple(tuple(group) for group in groups)
         if not self.groups:
             raise ConfigurationError(f"{name} has no stage. Call chain.run(...) in the function that is exported.")
-        if not stage_hours > 0 or (poll_seconds is not None and poll_seconds < 1):
-            raise ConfigurationError("stage_hours must be above 0, and poll_seconds at least 1.")
+        _may_be(stage_hours, poll_seconds, len(self.groups))
         self.stage_hours = stage_hours
         self.poll_seconds = poll_seconds or max(SHORTEST_POLL, self._quietest)
         self._client = client
@@ -90,14 +92,14 @@ class StateMachine(Judged):
             name: The chain's name.
             build: Takes a chain and calls `run`, `start` and `gather` on it. Branches that look at results cannot be
                 exported: here every result is a stand-in.
-            poll_seconds: Seconds between two looks at a job on HyperPod; as few as an execution's history holds, and
-                at least 60, when left out.
+            poll_seconds: Whole seconds between two looks at a job on HyperPod; as few as an execution's history holds,
+                and at least 60, when left out.
             stage_hours: Hours that the machine waits for each group of stages; the job runs on when they are over.
             checkpoint_reader: For training jobs: ARN of your Lambda function made of `reader_source()`. Needed as
                 soon as one stage starts from another's checkpoint.
 
         Raises:
-            ConfigurationError: There is no stage, or two have one name, or one cannot be exported.
+            ConfigurationError: There is no stage, or two have one name, or one cannot be exported, or a time cannot be.
         """
         draft = DraftChain(client, name)
         build(draft)
@@ -187,8 +189,8 @@ class StateMachine(Judged):
     def _head(self) -> str:
         days = len(self.groups) * self.stage_hours / 24
         return (
-            f"state machine {self.name}: {len(self.stages)} stages; looks every {self.poll_seconds} s; "
-            f"ends after {days:g} days at most"
+            f"state machine {self.name}: {plural(len(self.stages), 'stage')}; looks every {self.poll_seconds} s; "
+            f"ends after {days:g} day{'' if days == 1 else 's'} at most"
         )
 
     def _row(self, stage: DraftStage) -> tuple[str, ...]:
@@ -212,8 +214,8 @@ class StateMachine(Judged):
                 "history-too-long",
                 Severity.ERROR,
                 "poll_seconds",
-                f"Looking every {self.poll_seconds} s for {self.stage_hours:g} hours in each of {len(self.stages)} "
-                "stages makes more than the 25,000 events that an execution may have.",
+                f"Looking every {self.poll_seconds} s for {self.stage_hours:g} hours in each of "
+                f"{plural(len(self.stages), 'stage')} makes more than the 25,000 events that an execution may have.",
                 self.poll_seconds,
                 f"at least {self._quietest}",
                 "Look less often, or give fewer stage_hours.",
@@ -300,6 +302,19 @@ class StateMachine(Judged):
         """Where a stage's checkpoint stands in the machine's data."""
         number = next(n for n, group in enumerate(self.groups, 1) if stage in group)
         return f"$.group{number}.{stage.key}" if len(self.groups[number - 1]) > 1 else f"$.checkpoints.{stage.key}"
+
+
+def _may_be(stage_hours: Any, poll_seconds: Any, groups: int) -> None:
+    """Refuse times that a machine cannot have, all at once."""
+    wrong: list[str] = []
+    if not isinstance(stage_hours, (int, float)) or not 0 < stage_hours * 3600 * groups <= LONGEST:
+        most = f"{LONGEST // 3600 // groups:,} with {plural(groups, 'group')} of stages"
+        wrong.append(f"stage_hours is {stage_hours!r}; give hours above 0, at most {most}.")
+    whole = isinstance(poll_seconds, int) and not isinstance(poll_seconds, bool)
+    if poll_seconds is not None and not (whole and 1 <= poll_seconds <= LONGEST):
+        wrong.append(f"poll_seconds is {poll_seconds!r}; give whole seconds, 1 to {LONGEST:,}, or None.")
+    if wrong:
+        raise ConfigurationError(" ".join(wrong))
 
 
 def reader_source() -> str:

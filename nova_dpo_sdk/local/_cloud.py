@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk._time import SystemClock
+from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.errors import ConfigurationError
 
 from ._agenda import Agenda, Script
@@ -71,7 +72,8 @@ class LocalCloud:
         role: What the caller may do in the cluster: a name from `ROLES`, or a `Role`.
 
     Raises:
-        ConfigurationError: The account is not twelve digits, there is no namespace, or the role is not known.
+        ConfigurationError: The account is not twelve digits, there is no namespace, or the bucket's name or the role
+            cannot be.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class LocalCloud:
         if not re.fullmatch(r"\d{12}", account) or not namespaces:
             raise ConfigurationError("A LocalCloud needs an account of twelve digits and at least one namespace.")
         self.clock: Clock = clock or SystemClock()
-        self.bucket = bucket
+        self.bucket = S3Uri(bucket, "runs").bucket
         self.namespaces = tuple(namespaces)
         self.script = script or Script()
         self.requests: list[Request] = []
