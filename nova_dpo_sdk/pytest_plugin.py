@@ -50,7 +50,8 @@ def nova_local(request: pytest.FixtureRequest, nova_clock: FakeClock) -> Generat
     from nova_dpo_sdk.local import LocalCloud
 
     try:
-        cloud = LocalCloud(**{"clock": nova_clock, **_marked(request.node)})
+        arguments: dict[str, Any] = {"clock": nova_clock, **_marked(request.node)}
+        cloud = LocalCloud(**arguments)
         cloud.start()
     except ConfigurationError as error:
         pytest.fail(str(error), pytrace=False)

@@ -28,8 +28,9 @@ class Limits:
     trial_hours: float | None = None
 
     def __post_init__(self) -> None:
-        most: object = self.max_concurrent
-        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+        most = self.max_concurrent
+        whole = isinstance(most, int) and not isinstance(most, bool)  # for callers without types
+        if most is not None and not (whole and most >= 1):
             raise ConfigurationError(f"max_concurrent is {most!r}; it counts jobs: 1 or more, or None.")
         for name in ("max_replica_hours", "trial_hours"):
             value: object = getattr(self, name)
