@@ -63,7 +63,7 @@ class Report:
         system_records: Good records with a system prompt.
         features: Good records with each further feature: `document`, `reasoning`, `tools`, `webp`, `webm`.
         lengths: Good records by estimated length; step `n` counts those with more than `n * 1024` and at most
-            `(n + 1) * 1024` tokens. The estimate takes four bytes of text for a token and does not count images.
+            `(n + 1) * 1024` tokens. The estimate takes four bytes of text for a token and does not count media.
         problems: What is wrong, in the order of lines, capped; errors are kept before warnings.
         counts: How often each rule is broken, without a cap.
         errors: Problems that are errors, without a cap.
