@@ -253,3 +253,46 @@ def test_an_unknown_layout_names_the_keys_and_the_known_layouts(tmp_path):
 def test_a_misspelt_layout_names_the_nearest(tmp_path):
     with pytest.raises(DatasetError, match="'sharegpt-ranking'"):
         preferences(tmp_path, PAIRS["sharegpt-ranking"], layout="sharegpt_ranking")
+
+
+EARLIER = [{"role": "user", "content": "P"}, {"role": "assistant", "content": "O"}]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "before", "made"),
+    [
+        ("Q", [*EARLIER, USER], ["P", "O", "Q"]),
+        ("Q \n", [USER], ["Q"]),
+        ("Q", [USER | {"role": "human"}], ["Q"]),
+        ("Q", [USER | {"content": [{"type": "text", "text": "Q"}]}], ["Q"]),
+        ("", [USER], ["Q"]),
+        ([USER], [*EARLIER, USER], ["P", "O", "Q"]),
+        ([*EARLIER, USER | {"content": "Q "}], [*EARLIER, USER], ["P", "O", "Q"]),
+    ],
+)
+def test_a_prompt_that_both_sides_say_again_is_there_once(tmp_path, prompt, before, made):
+    record = {"prompt": prompt, "chosen": [*before, GOOD], "rejected": [*before, BAD]}
+    result, written = preferences(tmp_path, PAIRS["distilabel"], record)
+    assert (written[1], result.mended) == (pair(made, "A", "B"), {})
+
+
+def test_the_system_text_of_a_prompt_that_is_said_again_is_kept(tmp_path):
+    system = {"role": "system", "content": "S"}
+    _, written = preferences(tmp_path, PAIRS["distilabel"] | {"prompt": [system, USER]})
+    assert written == [pair("Q", "A", "B", "S")]
+    said = {"prompt": [system, USER], "chosen": [system, USER, GOOD], "rejected": [system, USER, BAD]}
+    result, written = preferences(tmp_path, said)
+    assert (written, result.mended) == ([pair("Q", "A", "B", "S")], {})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "made"),
+    [
+        ([{"role": "user", "content": "P"}, {"role": "assistant", "content": "N"}, USER], ["P", "N", "Q\n\nP", "O", "Q"]),
+        ("O", ["O\n\nP", "O", "Q"]),
+    ],
+)
+def test_what_the_sides_do_not_say_again_of_a_prompt_is_not_lost(tmp_path, prompt, made):
+    before = [*EARLIER, USER]
+    _, written = preferences(tmp_path, {"prompt": prompt, "chosen": [*before, GOOD], "rejected": [*before, BAD]})
+    assert written == [pair(made, "A", "B")]

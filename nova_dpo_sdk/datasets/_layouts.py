@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from nova_dpo_sdk.datasets._local_images import are_local
-from nova_dpo_sdk.datasets._mend import Chat, Drop, Message, Notes, Pair
+from nova_dpo_sdk.datasets._mend import ROLES, Chat, Drop, Message, Notes, Pair
 from nova_dpo_sdk.datasets._sources import is_list, is_record
 
 if TYPE_CHECKING:
@@ -184,17 +184,30 @@ def _chosen_rejected(record: Record, notes: Notes) -> Pair:
         return Pair(head, chosen, rejected)
     prompt = _messages(record[key])
     if _is_whole(chosen, prompt) and _is_whole(rejected, prompt):
-        return Pair(head, chosen, rejected)
+        untold = [message for message in prompt if message[0] == "system" and message not in chosen]
+        return Pair(head + untold, chosen, rejected)
     return Pair(head + prompt, chosen, rejected)
 
 
 def _is_whole(side: list[Message], prompt: list[Message]) -> bool:
-    """Whether one side repeats the prompt, as the published preference sets do."""
-    spoken = [message for message in prompt if message[0] != "system"]
-    if len(side) <= len(spoken):
+    """Whether one side repeats the prompt, as the published preference sets do: at its beginning, or further down."""
+    asked, said = _spoken(prompt), _spoken(side)
+    if len(said) <= len(asked) or (said[0][0] != "user" and said[:1] != asked[:1]):
         return False
-    said = [message for message in side if message[0] != "system"]
-    return len(said) > len(spoken) and said[: len(spoken)] == spoken
+    rest = iter(said)
+    return all(turn in rest for turn in asked if turn[1] != "")
+
+
+def _spoken(messages: list[Message]) -> list[Message]:
+    """Who says what, however the role is called and whatever white space is around a text."""
+    named = [(ROLES.get(role.lower(), role), _bare(content)) for role, content in messages]
+    return [message for message in named if message[0] != "system"]
+
+
+def _bare(content: Any) -> Any:
+    parts: list[Any] = content if is_list(content) else [content]
+    texts = [part.get("text") if is_record(part) else part for part in parts]
+    return "".join(texts).strip() if all(isinstance(text, str) for text in texts) else content
 
 
 def _split_texts(head: list[Message], chosen: str, rejected: str) -> Pair:
