@@ -142,6 +142,18 @@ def test_good_nova_records_are_copied_byte_for_byte(tmp_path):
     assert (tmp_path / "made.jsonl").read_bytes() == line + b"\n" + line + b"\n"
 
 
+@pytest.mark.parametrize("from_file", [False, True])
+def test_nulls_of_a_table_are_taken_as_missing_in_nova_records(tmp_path, from_file):
+    record = pair(["Q", "A", "Q"], "A", "B")
+    filled = record | {"system": None, "messages": [{"candidates": None, **turn} for turn in record["messages"]]}
+    filled["messages"][-1]["content"] = None
+    rows = write_lines(tmp_path / "source.jsonl", [filled]) if from_file else [filled]
+    result = convert_preferences(rows, tmp_path / "made.jsonl")
+    assert (read_lines(tmp_path / "made.jsonl"), result.mended) == ([record], {"null-field": 1})
+    result = convert_chats(rows, tmp_path / "made.jsonl")
+    assert (read_lines(tmp_path / "made.jsonl"), result.mended) == ([chat("Q", "A", "Q", "A")], {"null-field": 1})
+
+
 def test_bad_nova_records_are_dropped_and_counted(tmp_path):
     lines = [own(*SIDES), own(), own(SIDES[0], SIDES[0]), "{", own(*SIDES).replace('"A"', '"User: A"')]
     (tmp_path / "source.jsonl").write_text("\n".join(lines))

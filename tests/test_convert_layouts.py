@@ -288,7 +288,10 @@ def test_the_system_text_of_a_prompt_that_is_said_again_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("prompt", "made"),
     [
-        ([{"role": "user", "content": "P"}, {"role": "assistant", "content": "N"}, USER], ["P", "N", "Q\n\nP", "O", "Q"]),
+        (
+            [{"role": "user", "content": "P"}, {"role": "assistant", "content": "N"}, USER],
+            ["P", "N", "Q\n\nP", "O", "Q"],
+        ),
         ("O", ["O\n\nP", "O", "Q"]),
     ],
 )

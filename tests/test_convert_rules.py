@@ -1,4 +1,6 @@
 import json
+from datetime import datetime, timezone
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -213,3 +215,10 @@ def test_equal_scores_are_a_tie_in_every_layout_that_has_them(tmp_path: Path, la
     source.write_text("".join(json.dumps(record) + "\n" for record in records))
     done = convert_preferences(source, tmp_path / "made.jsonl", layout=layout)
     assert (done.written, sum(done.dropped.values())) == (1, 1)
+
+
+@pytest.mark.parametrize("value", [datetime(2026, 1, 1, tzinfo=timezone.utc), Decimal(1), b"x", {1, 2}])
+def test_a_tool_that_json_cannot_hold_is_dropped_alone(tmp_path, value):
+    result = convert_preferences([GOOD, GOOD | {"tools": [{"name": "now", "at": value}]}], tmp_path / "made.jsonl")
+    assert (result.written, result.dropped) == (1, {"not-text": 1})
+    assert "tools: " in result.details[0].message

@@ -2,6 +2,7 @@ import gzip
 import json
 import sys
 import tracemalloc
+from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 
 import pytest
@@ -250,12 +251,31 @@ def test_a_deep_element_of_an_array_is_dropped_alone(tmp_path):
         (LINE.decode().encode("utf-16"), "is UTF-16"),
         (gzip.compress(LINE * 1000)[:-9], "cannot be unpacked to its end"),
         (b"\x1f\x8b\x08 and no more", "cannot be unpacked to its end"),
+        (gzip.compress(b"PAR1\x15\x04\x15"), "is a Parquet file that was compressed once more. Unpack it first"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, data, says):
     with pytest.raises(DatasetError, match=rf"(?s)source\.jsonl.*({says})"):
         convert(tmp_path, saved(tmp_path, data))
     assert not (tmp_path / "made.jsonl").exists()
+
+
+@pytest.mark.parametrize("uri", ["s3://acme/d.jsonl", Path("s3://acme/d.jsonl")])
+def test_an_address_in_s3_is_no_file_here(tmp_path, uri):
+    with pytest.raises(DatasetError, match=r"is in S3; conversion reads files on this machine .* Fetch it first"):
+        convert(tmp_path, uri)
+
+
+def test_strings_of_another_library_are_texts(tmp_path):
+    class Text(str):
+        __slots__ = ()
+
+        def __str__(self):
+            return "of no use"
+
+    texts = json.loads(json.dumps(MADE), object_hook=lambda made: made | {"text": Text(made.get("text", "unused"))})
+    kept = json.loads(json.dumps(texts))
+    assert convert(tmp_path, [texts], layout="nova-preference")[1] == [kept]
 
 
 def test_no_records_in_memory_are_an_error(tmp_path):

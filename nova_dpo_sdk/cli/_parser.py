@@ -249,7 +249,7 @@ def _convert(nouns: Words) -> argparse.ArgumentParser:
         "convert",
         "_data:convert",
         "write data of any known layout as Nova JSONL",
-        "Reads JSONL, JSON or Parquet (plain, gzip or zstd). What Nova cannot hold is\n"
+        "Reads JSONL or JSON (plain, gzip or zstd) and Parquet. What Nova cannot hold is\n"
         "dropped or mended by named rules, and counted.",
     )
     convert.add_argument("source", metavar="SRC", help="the file to read (- for stdin)")

@@ -152,7 +152,7 @@ def convert_preferences(
     counted. The file appears under its name only when it is complete.
 
     Args:
-        source: A path (JSONL, a JSON array, Parquet; plain, gzip or zstd), or an iterable of mappings.
+        source: A path (JSONL or a JSON array; plain, gzip or zstd; or Parquet), or an iterable of mappings.
         to: The file to write; one that exists is replaced, but never the source itself.
         layout: The name of the layout; told from the first records when left out.
         clean_reserved: Remove reserved words (`User:`, `Assistant:` ...) where they begin a line, and say where.
@@ -180,7 +180,7 @@ def convert_chats(
     """Write conversations, or the chosen side of preference data, as Nova SFT JSONL.
 
     Args:
-        source: A path (JSONL, a JSON array, Parquet; plain, gzip or zstd), or an iterable of mappings.
+        source: A path (JSONL or a JSON array; plain, gzip or zstd; or Parquet), or an iterable of mappings.
         to: The file to write; one that exists is replaced, but never the source itself.
         layout: The name of the layout; told from the first records when left out.
         clean_reserved: Remove reserved words (`User:`, `Assistant:` ...) where they begin a line, and say where.

@@ -148,7 +148,10 @@ def _tools(record: Record, notes: Notes) -> list[Message]:
         return []
     notes.mend("tools-to-system")
     each: list[Any] = tools if is_list(tools) else [tools]
-    lines = [tool if isinstance(tool, str) else json.dumps(tool, ensure_ascii=False) for tool in each]
+    try:
+        lines = [tool if isinstance(tool, str) else json.dumps(tool, ensure_ascii=False) for tool in each]
+    except (TypeError, ValueError) as error:
+        raise Drop("not-text", f"tools: {error}") from None
     return [("system", "\n".join(["You can call these tools:", "<tools>", *lines, "</tools>"]))]
 
 
@@ -206,7 +209,7 @@ def _spoken(messages: list[Message]) -> list[Message]:
 
 def _bare(content: Any) -> Any:
     parts: list[Any] = content if is_list(content) else [content]
-    texts = [part.get("text") if is_record(part) else part for part in parts]
+    texts: list[Any] = [part.get("text") if is_record(part) else part for part in parts]
     return "".join(texts).strip() if all(isinstance(text, str) for text in texts) else content
 
 

@@ -39,17 +39,27 @@ def own_line(kind: str, row: Row, record: Mapping[str, Any], notes: Notes, *, pr
     Raises:
         Drop: It breaks a rule of Nova's layout, so that `report()` would call it bad.
     """
+    if not isinstance(row, bytes | msgspec.Raw):
+        record = _without_nulls(record, notes)
+    try:
+        return _good_line(kind, row, record, notes, preferred=preferred)
+    except Drop:
+        bare = _without_nulls(record, notes)
+        if bare == record:
+            raise
+        return _good_line(kind, bare, bare, notes, preferred=preferred)
+
+
+def _good_line(kind: str, row: Row, record: Mapping[str, Any], notes: Notes, *, preferred: bool) -> bytes:
     line = _line(row, record, notes, preferred=preferred)
     _refuse_faults(line, kind, notes)
     return line
 
 
 def _line(row: Row, record: Mapping[str, Any], notes: Notes, *, preferred: bool) -> bytes:
-    if preferred:
-        return encoded(_texts_cleaned(_preferred_side(record), notes))
-    if not isinstance(row, bytes | msgspec.Raw):
-        return encoded(_texts_cleaned(_without_nulls(record, notes), notes))
-    changed = _texts_cleaned(record, notes)
+    changed = _texts_cleaned(_preferred_side(record) if preferred else record, notes)
+    if preferred or not isinstance(row, bytes | msgspec.Raw):
+        return encoded(changed)
     text = bytes(row).strip()
     as_it_is = changed is record and not _BREAKS.search(text) and _is_strict(text)
     return text if as_it_is else encoded(changed)

@@ -114,7 +114,7 @@ def open_source(source: SourceLike) -> Source:
     """Say how to read a source, looking at its first bytes rather than at its name.
 
     Args:
-        source: A path (JSONL, a JSON array, Parquet; plain, gzip or zstd), or an iterable of mappings.
+        source: A path (JSONL or a JSON array; plain, gzip or zstd; or Parquet), or an iterable of mappings.
 
     Raises:
         DatasetError: If there is nothing that can be read.
@@ -137,11 +137,18 @@ def open_source(source: SourceLike) -> Source:
 
 
 def _file_source(path: Path) -> Source:
+    if path.parts[:1] == ("s3:",):
+        raise DatasetError(
+            f"{path} is in S3; conversion reads files on this machine and rows in memory. Fetch it first, as with "
+            "`aws s3 cp`."
+        )
     with open_file(path) as file:
         magic = file.read(4)
     if magic == b"PAR1":
         return Source(str(path), "record", path, lambda: _batches(_parquet_rows(path)))
     head = _text_head(path)
+    if head.startswith(b"PAR1"):
+        raise DatasetError(f"{path} is a Parquet file that was compressed once more. Unpack it first.")
     if head.lstrip()[:1] == b"[":
         return Source(str(path), "record", path, lambda: _array_blocks(path))
     return Source(str(path), "line", path, lambda: _line_blocks(path))
@@ -440,7 +447,9 @@ _MISSING = frozenset({"NAType", "NaTType"})
 
 def plain(value: Any) -> Any:
     """A value out of a table as JSON holds it: arrays as lists, mappings as dicts, null for what is missing."""
-    if isinstance(value, str | bool | int | None):
+    if isinstance(value, str):
+        return value if type(value) is str else str.__str__(value)  # NumPy has strings of its own
+    if isinstance(value, bool | int | None):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
