@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import threading
 import time
@@ -121,6 +122,32 @@ def test_a_prefix_is_one_data_set_and_problems_name_their_file(aws: AWS) -> None
         assert repeated.message.endswith(f"line 1. ({ROOT}/c/d.jsonl line 1)")
     assert data.name == "pairs.jsonl"
     assert data.profile().records == 202
+
+
+def test_compressed_objects_below_a_prefix_are_unpacked_and_told_of(aws: AWS, tmp_path: Path) -> None:
+    put(aws, "a.jsonl.gz", gzip.compress(b"".join(GOOD[:100]).rstrip(b"\n")))  # its last line has no newline
+    put(aws, "b.jsonl", *GOOD[100:200])
+    put(aws, "d.jsonl.gz", gzip.compress(b"".join([*GOOD[200:], b"broken\n"])))
+    data = PreferenceDataset.from_s3(ROOT, aws=aws)
+    report = data.report()
+    assert (report.records, report.good, report.size) == (301, 300, sum(map(len, GOOD)) + len(b"broken\n"))
+    assert report.counts == {"compressed": 2, "bad-json": 1}
+    told = {each.message.rpartition("(")[2]: (each.line, each.code) for each in report.problems}
+    assert told == {
+        f"{ROOT}/a.jsonl.gz line 1)": (1, "compressed"),
+        f"{ROOT}/d.jsonl.gz line 1)": (201, "compressed"),
+        f"{ROOT}/d.jsonl.gz line 101)": (301, "bad-json"),
+    }
+    assert data.profile().records == 300
+    done = data.write_clean(tmp_path / "plain.jsonl")
+    assert (done.dataset.path.read_bytes(), done.dataset.check().ok) == (b"".join(GOOD), True)
+
+
+def test_a_damaged_object_below_a_prefix_is_named(aws: AWS) -> None:
+    put(aws, "a.jsonl", *GOOD)
+    put(aws, "b.jsonl.gz", gzip.compress(b"".join(GOOD))[:-9])
+    with pytest.raises(DatasetError, match=f"{ROOT}/b.jsonl.gz is gzip that cannot be unpacked to its end"):
+        PreferenceDataset.from_s3(ROOT, aws=aws).report()
 
 
 def test_a_data_set_in_s3_can_be_split_and_profiled(aws: AWS, tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ class Dataset:
     ) -> Report:
         if self.sources:
             with RangedStream(self.sources) as ranges, io.BufferedReader(ranges) as stream:
-                return named(scan(stream, order, sink), ranges.begins).of(self.where)
+                return named(scan(stream, order, sink, ranges.begins), ranges.begins).of(self.where)
         with self.open() as stream:
             try:
                 count = processes(stream, workers)
@@ -348,7 +348,7 @@ class PreferenceDataset(Dataset):
         """Read preference pairs in any known layout and write them in Nova's.
 
         Args:
-            source: The file to read (JSONL, JSON, Parquet; plain or compressed), or an iterable of mappings.
+            source: The file to read (JSONL or JSON, plain or compressed; Parquet), or an iterable of mappings.
             to: The `.jsonl` file to write.
             layout: The layout of `source`; found out when left out.
             clean_reserved: Remove reserved words where they begin a line, instead of dropping the record.
@@ -422,7 +422,7 @@ class ChatDataset(Dataset):
         """Read conversations in any known layout and write them in Nova's.
 
         Args:
-            source: The file to read (JSONL, JSON, Parquet; plain or compressed), or an iterable of mappings.
+            source: The file to read (JSONL or JSON, plain or compressed; Parquet), or an iterable of mappings.
             to: The `.jsonl` file to write.
             layout: The layout of `source`; found out when left out.
             clean_reserved: Remove reserved words where they begin a line, instead of dropping the record.

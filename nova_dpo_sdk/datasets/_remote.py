@@ -7,13 +7,14 @@ from bisect import bisect_right
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from nova_dpo_sdk._defaults import default
+from nova_dpo_sdk.datasets._unpack import Unpacked, compression
 from nova_dpo_sdk.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
@@ -92,24 +93,30 @@ class _Piece:
     source: ByteSource
     start: int
     end: int
-    joins: bool
-    """Whether another file follows, so that a last line without its newline gets one."""
 
 
 @dataclass(frozen=True)
-class _Begin:
-    """Where a file begins among all of them."""
+class Begin:
+    """Where a file begins among all of them, and how it is compressed, if it is."""
 
     name: str
     offset: int
     line: int
+    packed: str
+
+
+class _Inner(Protocol):
+    """The bytes of one source, unpacked if need be."""
+
+    def readinto(self, buffer: Buffer, /) -> int: ...
 
 
 class RangedStream(io.RawIOBase):
     """Several sources as one stream of bytes, the next ranges always on their way.
 
     Args:
-        sources: Read in this order; a newline is put between two where the first has none at its end.
+        sources: Read in this order; a newline is put between two where the first has none at its end. Of several,
+            those that are compressed are unpacked; one alone is read as it is.
         size: Bytes asked for at once.
         ahead: Ranges on their way at once.
     """
@@ -119,9 +126,11 @@ class RangedStream(io.RawIOBase):
         self._pool = ThreadPoolExecutor(ahead, thread_name_prefix="nova-ranges")
         self._pieces = _pieces(sources, size)
         self._coming: deque[tuple[_Piece, Future[bytes]]] = deque()
-        self._rest = memoryview(b"")
-        self._offset, self._line = 0, 1
-        self.begins: list[_Begin] = []
+        self._sources = iter(sources)
+        self._several = len(sources) > 1
+        self._part: _Inner | None = None
+        self._offset, self._line, self._is_line_end = 0, 1, True
+        self.begins: list[Begin] = []
         for _ in range(ahead):
             self._ask()
 
@@ -130,14 +139,30 @@ class RangedStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Buffer, /) -> int:
-        """Fill `buffer` as far as the range at hand goes; 0 at the end."""
-        if not self._rest:
-            self._rest = memoryview(self._next())
+        """Fill `buffer` as far as the source at hand goes; 0 at the end."""
         target = memoryview(buffer).cast("B")
-        count = min(len(target), len(self._rest))
-        target[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
+        count = self._part.readinto(target) if self._part else 0
+        while not count and (source := next(self._sources, None)):
+            if not self._is_line_end:
+                target[:1] = b"\n"
+                count = 1
+            self._part = self._begun(source, self._offset + count, self._line + count)
+            count = count or self._part.readinto(target)
+        self._count(target[:count])
         return count
+
+    def _begun(self, source: ByteSource, offset: int, line: int) -> _Inner:
+        stream = cast("BinaryIO", io.BufferedReader(_Part(self._next)))
+        packed = compression(stream) if self._several else ""
+        self.begins.append(Begin(source.name, offset, line, packed))
+        return Unpacked(stream, packed, source.name) if packed else cast("_Inner", stream)
+
+    def _count(self, data: memoryview) -> None:
+        if self._several and data:
+            text = data.tobytes()
+            self._offset += len(text)
+            self._line += text.count(b"\n")
+            self._is_line_end = text.endswith(b"\n")
 
     def close(self) -> None:
         """Stop asking; waits for the ranges on their way."""
@@ -150,29 +175,47 @@ class RangedStream(io.RawIOBase):
         if piece is not None:
             self._coming.append((piece, self._pool.submit(piece.source.read, piece.start, piece.end)))
 
-    def _next(self) -> bytes:
-        if not self._coming:
-            return b""
+    def _next(self) -> tuple[bytes, bool]:
+        """The next range, and whether its source has more of them."""
         piece, future = self._coming.popleft()
         self._ask()
-        data = future.result()
-        if piece.start == 0:
-            self.begins.append(_Begin(piece.source.name, self._offset, self._line))
-        if piece.joins and not data.endswith(b"\n"):
-            data += b"\n"
-        self._offset += len(data)
-        self._line += data.count(b"\n")
-        return data
+        return future.result(), piece.end < piece.source.size
+
+
+class _Part(io.RawIOBase):
+    """The bytes of one source.
+
+    Args:
+        take: Gives its next range, and whether there are more.
+    """
+
+    def __init__(self, take: Callable[[], tuple[bytes, bool]]) -> None:
+        super().__init__()
+        self._take = take
+        self._rest, self._has_more = memoryview(b""), True
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill `buffer` as far as the range at hand goes; 0 at the end."""
+        if not self._rest and self._has_more:
+            data, self._has_more = self._take()
+            self._rest = memoryview(data)
+        target = memoryview(buffer).cast("B")
+        count = min(len(target), len(self._rest))
+        target[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
 
 
 def _pieces(sources: Sequence[ByteSource], size: int) -> Iterator[_Piece]:
-    for number, source in enumerate(sources, start=1):
+    for source in sources:
         for start in range(0, source.size, size):
-            end = min(start + size, source.size)
-            yield _Piece(source, start, end, joins=end == source.size and number < len(sources))
+            yield _Piece(source, start, min(start + size, source.size))
 
 
-def named(report: Report, begins: Sequence[_Begin]) -> Report:
+def named(report: Report, begins: Sequence[Begin]) -> Report:
     """The report with the file and the line in it added to each problem, when there are several files."""
     if len(begins) < 2:
         return report

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.datasets._facts import Facts
     from nova_dpo_sdk.datasets._harvest import Harvest
     from nova_dpo_sdk.datasets._profile import Profile
+    from nova_dpo_sdk.datasets._remote import Begin
     from nova_dpo_sdk.datasets._seen import Numbers
 
 MOST_KEYS = 1 << 18
@@ -84,13 +85,14 @@ class Measured(Protocol):
         ...
 
 
-def scan(stream: BinaryIO, order: Order, sink: Sink | None = None) -> Report:
+def scan(stream: BinaryIO, order: Order, sink: Sink | None = None, begins: Sequence[Begin] = ()) -> Report:
     """Read `stream` to its end and report on every line of it.
 
     Args:
         stream: A buffered stream; gzip and zstd are unpacked, and reported as a problem.
         order: What is to be looked at, and how.
         sink: Is shown every line together with what is wrong with it.
+        begins: What is known of the files that the stream is made of, when it has been read to its end.
 
     Raises:
         DatasetError: The stream is compressed and cannot be unpacked.
@@ -98,10 +100,11 @@ def scan(stream: BinaryIO, order: Order, sink: Sink | None = None) -> Report:
     ledger = Ledger(order, sink)
     packed = compression(stream)
     if not packed:
-        return ledger.report(_read(stream, order, ledger))
+        reader = _read(stream, order, ledger)
+        return ledger.report(reader, packed=[(each.packed, each.line, each.offset) for each in begins if each.packed])
     unpacked = Unpacked(stream, packed, order.path, hashed=order.hashed)
     _read(cast("BinaryIO", unpacked), order, ledger)
-    return ledger.report(unpacked.meter, packed=packed)
+    return ledger.report(unpacked.meter, packed=[(packed, 1, 0)])
 
 
 def _read(stream: BinaryIO, order: Order, ledger: Ledger) -> Reader:
@@ -390,11 +393,11 @@ class Ledger:
         self._problems.settle()
         self._line += part.lines
 
-    def report(self, measured: Measured, *, packed: str = "") -> Report:
-        """Everything that was found."""
+    def report(self, measured: Measured, *, packed: Iterable[tuple[str, int, int]] = ()) -> Report:
+        """Everything that was found; of what is packed, how and where it begins is told."""
         self._consistency()
-        if packed:
-            self._file("compressed", 1, 0, f"The file is {packed}.")
+        for kind, line, offset in packed:
+            self._file("compressed", line, offset, f"The file is {kind}.")
         if self._unended and not self._array:
             self._file("no-final-newline", *self._unended, "The last line ends without a line feed.")
         self._problems.settle()

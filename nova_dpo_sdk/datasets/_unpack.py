@@ -57,11 +57,11 @@ class Unpacked(io.RawIOBase):
     Args:
         stream: Gives gzip or zstd.
         kind: `gzip` or `zstd`.
-        path: The file, for messages.
+        path: The file, or the address in S3, for messages.
         hashed: Whether to hash the compressed bytes.
     """
 
-    def __init__(self, stream: BinaryIO, kind: str, path: Path, *, hashed: bool = False) -> None:
+    def __init__(self, stream: BinaryIO, kind: str, path: Path | str, *, hashed: bool = False) -> None:
         super().__init__()
         self._path = path
         self._kind = kind
@@ -97,7 +97,7 @@ def compression(stream: BinaryIO) -> str:
     return "gzip" if head.startswith(GZIP) else "zstd" if head.startswith(ZSTD) else ""
 
 
-def _zstd(stream: BinaryIO, path: Path) -> Any:
+def _zstd(stream: BinaryIO, path: Path | str) -> Any:
     module = _module("compression.zstd")
     if module is not None:
         return module.ZstdFile(stream)
