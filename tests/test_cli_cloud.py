@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -88,3 +89,23 @@ def test_the_file_of_a_cloud_that_was_killed_is_taken_and_any_other_is_not(shell
         running.send_signal(signal.SIGTERM)
         assert ended(running)[0] == 0
     assert not file.exists()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_every_command_puts_its_half_written_files_away_when_it_is_ended(tmp_path, name):
+    words = [sys.executable, "-m", "nova_dpo_sdk.cli", "data", "convert", "-", str(tmp_path / "out.jsonl")]
+    held = tmp_path / "temporary"
+    held.mkdir()
+    running = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(held)}
+    )
+    try:
+        patience = time.monotonic() + PATIENCE
+        while not list(held.glob("*/data.jsonl")) and time.monotonic() < patience:
+            running.poll()
+        running.send_signal(getattr(signal, name))
+        _, err = running.communicate(timeout=PATIENCE)
+    finally:
+        running.kill()
+    assert (running.returncode, err) == (130, "Interrupted.\n")
+    assert list(tmp_path.rglob("*")) == [held]

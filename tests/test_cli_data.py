@@ -142,3 +142,9 @@ def test_split_writes_two_files_and_counts_them(shell, tmp_path):
     assert count == 48
     assert "48 records" in told.out
     assert shell("data", "split", PAIRS, train, validation, "--fraction", "1.5").code == 2
+
+
+def test_data_in_s3_are_fetched_before_they_are_converted(shell):
+    told = shell("data", "convert", "s3://acme/d.jsonl", "out.jsonl")
+    assert told.code == 1
+    assert "s3://acme/d.jsonl is in S3; conversion reads files on this machine" in " ".join(told.err.split())

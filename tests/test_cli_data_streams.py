@@ -137,6 +137,19 @@ def test_a_report_never_takes_the_place_of_what_it_is_about(shell, write_jsonl):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("source", ["-", "s3"])
+def test_a_report_never_takes_the_place_of_the_records(shell, piped, cloud, write_jsonl, source):
+    path = write_jsonl("p.jsonl", [*GOOD, RESERVED])
+    name, more = "-", list[str]()
+    if source == "s3":
+        name, more = f"s3://{cloud.bucket}/p.jsonl", shell.local(cloud)
+        cloud.session().client("s3").put_object(Bucket=cloud.bucket, Key="p.jsonl", Body=path.read_bytes())
+    for out, rejected in (("g.jsonl", []), ("g.rejected.jsonl", []), ("r.jsonl", ["--rejected", "r.jsonl"])):
+        told = piped(path.read_bytes(), "data", "check", name, *more, "--write-clean", "g.jsonl", *rejected, "-o", out)
+        assert (told.code, told.err.startswith(f"error: {out} is named twice")) == (1, True), told
+        assert not list(shell.folder.glob("g*"))
+
+
 def test_a_name_that_is_too_long_is_refused(shell):
     told = shell("data", "check", PAIRS, "--out", "a" * 300)
     assert (told.code, "File name too long. Pass another name" in " ".join(told.err.split())) == (1, True)
@@ -263,6 +276,7 @@ def test_upload_prints_where_the_data_are_and_sends_them_once(shell, cloud, pipe
     assert told.out.strip().endswith("/pairs.jsonl")
     told = piped(lines(*GOOD), "data", "upload", "-", *where)
     assert (told.code, told.out.strip().rpartition("/")[2]) == (0, "data.jsonl")
+    assert "standard input: 5 preference records, good" in " ".join(told.err.split())
 
 
 def test_upload_of_a_prefix_prints_the_prefix(shell, cloud, write_jsonl):
@@ -274,6 +288,10 @@ def test_upload_of_a_prefix_prints_the_prefix(shell, cloud, write_jsonl):
     assert (told.code, told.out.strip()) == (0, prefix)
 
 
+def objects(cloud):
+    return cloud.session().client("s3").list_objects_v2(Bucket=cloud.bucket).get("Contents", [])
+
+
 def test_bad_data_are_not_uploaded(shell, cloud, write_jsonl):
     path = write_jsonl("p.jsonl", [*GOOD, RESERVED])
     where = ["--output", f"s3://{cloud.bucket}/runs", *shell.local(cloud)]
@@ -281,6 +299,11 @@ def test_bad_data_are_not_uploaded(shell, cloud, write_jsonl):
     assert (told.code, told.out) == (1, "")
     assert "[reserved-word]" in told.err
     assert shell("data", "upload", path, *where, "--rule", "reserved-word=warning").code == 0
+    count = len(objects(cloud))
+    told = shell("data", "upload", path, *where, "--rule", "reserved-word=off", "--rule", "few-records=error")
+    assert (told.code, told.out, len(objects(cloud))) == (1, "", count)
+    assert "1 error of the data as a whole" in " ".join(told.err.split())
+    assert "[few-records]" in told.err
     told = shell("data", "upload", path, "--output", "s3://no-such-bucket-here/x", *shell.local(cloud))
     assert (told.code, "or create the bucket" in " ".join(told.err.split())) == (1, True)
     assert shell("data", "upload", path, "--output", "not-s3", *shell.local(cloud)).code == 1
@@ -298,6 +321,17 @@ def test_data_in_s3_are_checked_where_they_are(shell, cloud):
     told = shell("data", "check", f"s3://{cloud.bucket}/nothing", *where)
     assert told.code == 1
     assert "is no object" in told.err
+
+
+def test_compressed_data_in_s3_are_checked_as_such(shell, cloud):
+    where = shell.local(cloud)
+    packed = gzip.compress(lines(*GOOD), mtime=ord("\n"))  # what is packed may have newlines in it, too
+    for name in ("d.jsonl.gz", "p/d.ndjson.gz"):
+        cloud.session().client("s3").put_object(Bucket=cloud.bucket, Key=name, Body=packed)
+    for uri in (f"s3://{cloud.bucket}/d.jsonl.gz", f"s3://{cloud.bucket}/p"):
+        told = shell("data", "check", uri, *where)
+        assert (told.code, told.err, "[compressed]" in told.out) == (1, "", True)
+        assert "5 preference records, good, in a file that is not" in " ".join(told.out.split())
 
 
 def test_a_split_goes_to_files(shell):

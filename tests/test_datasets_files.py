@@ -6,9 +6,11 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from dataset_records import changed, drop, image, line, pair, put, write
@@ -18,9 +20,6 @@ from nova_dpo_sdk.datasets._clean import Sorter
 from nova_dpo_sdk.datasets._scan import Keys
 from nova_dpo_sdk.datasets._workers import scan_in_parts
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError, Severity
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 M = "messages"
 
@@ -240,6 +239,27 @@ def test_nothing_is_written_when_nothing_is_good(tmp_path: Path, file: Path, con
     assert (tmp_path / "clean.jsonl").read_text() == "kept"
 
 
+@pytest.mark.parametrize("content", [[pair(), b"[]\n", pair("b")], [b"[]\n", pair(), pair("b")]])
+def test_an_array_among_the_records_is_rejected_alone(tmp_path: Path, file: Path, content: list[Any]) -> None:
+    done = PreferenceDataset.from_jsonl(write(file, *content)).write_clean(tmp_path / "clean.jsonl")
+    assert (done.read, done.written, done.rejected) == (3, 2, 1)
+    assert done.dataset.path.read_bytes() == line(pair()) + line(pair("b"))
+
+
+def test_arrays_alone_are_no_good_records_and_one_is_the_file(tmp_path: Path, file: Path) -> None:
+    for content, said in ((b"[]\n[]\n", "has no good record"), (b"[{}]\n", "is a JSON array")):
+        with pytest.raises(DatasetError, match=said):
+            PreferenceDataset.from_jsonl(write(file, content)).write_clean(tmp_path / "clean.jsonl")
+
+
+def test_windows_newlines_reject_no_record(tmp_path: Path, file: Path) -> None:
+    lines = [line(pair(text)).replace(b"\n", b"\r\n") for text in "ab"]
+    data = PreferenceDataset.from_jsonl(write(file, *lines), rules={"windows-newlines": "error"})
+    done = data.write_clean(tmp_path / "clean.jsonl")
+    assert (done.written, done.rejected, done.report.ok) == (2, 0, False)
+    assert done.dataset.check().ok
+
+
 def test_a_file_is_not_cleaned_onto_itself(file: Path) -> None:
     with pytest.raises(DatasetError, match="is the source itself"):
         PreferenceDataset.from_jsonl(write(file, pair())).write_clean(file)
@@ -268,6 +288,13 @@ def test_a_report_renders_as_lines(file: Path) -> None:
     summary, *problems = map(json.loads, report.to_jsonl().splitlines())
     assert (summary["type"], summary["kind"], summary["records"]) == ("summary", "preference", 3)
     assert [(problem["type"], problem["line"]) for problem in problems] == [("problem", 2), ("problem", 3)]
+
+
+def test_a_name_that_is_no_text_is_an_address_of_bytes_in_sarif(file: Path) -> None:
+    report = PreferenceDataset.from_jsonl(write(file, b"x\n")).report().of(Path(os.fsdecode(b"cl\xe9.jsonl")))
+    (run,) = json.loads(report.to_sarif())["runs"]
+    place = run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]
+    assert place["uri"] == "cl%E9.jsonl"
 
 
 def test_a_report_renders_as_sarif(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.aws import S3Uri, measure
 from nova_dpo_sdk.datasets import Dataset
 from nova_dpo_sdk.datasets._lines import state_of
@@ -44,14 +45,14 @@ def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] |
     with ThreadPoolExecutor(2, thread_name_prefix="nova-check") as pool:
         if data.sources:
             aws.check_bucket(output)
-            checked = replace(data, known=data.check(hashed=True))
+            checked = replace(data, known=expect_good(data))
             _send_images_of(aws, data, on_progress)
             return checked
         hashing = pool.submit(_measured, data)
         aws.check_bucket(output)
         measured, state = hashing.result()
         # The check looks at the file in processes of its own, so that this one is free to send.
-        checking = pool.submit(data.check_measured, measured)
+        checking = pool.submit(expect_good, data, measured)
 
         def agreed() -> None:
             if checking.result().sha256 != measured.sha256 or _state(data) != state:
@@ -63,6 +64,22 @@ def stage(aws: AWS, data: D, output: S3Uri, on_progress: Callable[[int], None] |
 
         uri = output.join("datasets", measured.sha256, data.name)
         return _send(aws, data, uri, measured, checking, agreed, on_progress)
+
+
+def expect_good(data: Dataset, measured: Measured | None = None) -> Report:
+    """Check data by all that their rules say, of the lines and of the whole.
+
+    Args:
+        data: What to check.
+        measured: What is known of the file already; then it is looked at in processes of their own.
+
+    Raises:
+        DatasetError: There is at least one error, or the data cannot be read.
+    """
+    report = data.check_measured(measured) if measured else data.check(hashed=True)
+    if errors := [finding for finding in report.against(rules=data.rules) if finding.is_error]:
+        raise DatasetError(f"{data.where}: {plural(len(errors), 'error')} of the data as a whole.", errors)
+    return report
 
 
 def _send(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nova_dpo_sdk.cli._out import BAD, INTERRUPTED, complain, complain_of, silence_pipes
 from nova_dpo_sdk.cli._parser import parser
+from nova_dpo_sdk.cli._signals import ended_like_ctrl_c
 from nova_dpo_sdk.errors import NovaError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         clock: What tells the time and waits; the machine's when left out.
 
     Returns:
-        0 when all is well, 1 for findings, a failed job or an error, 2 for wrong usage, 130 after Ctrl-C.
+        0 when all is well, 1 for findings, a failed job or an error, 2 for wrong usage, 130 after Ctrl-C or another
+        signal to end.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -45,8 +47,9 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     module, _, function = str(arguments.run).partition(":")
     try:
-        code: int = getattr(import_module(f"nova_dpo_sdk.cli.{module}"), function)(arguments)
-        sys.stdout.flush()
+        with ended_like_ctrl_c():
+            code: int = getattr(import_module(f"nova_dpo_sdk.cli.{module}"), function)(arguments)
+            sys.stdout.flush()
     except NovaError as error:
         complain_of(error)
     except KeyboardInterrupt:

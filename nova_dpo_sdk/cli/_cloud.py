@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +13,10 @@ from nova_dpo_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Generator, Iterable
+    from collections.abc import Iterable
 
     from nova_dpo_sdk._time import Clock
     from nova_dpo_sdk.local import LocalCloud
-
-_ENDINGS = ("SIGTERM", "SIGHUP")
-"""Signals of whoever ends a process in an orderly way, and of a terminal that is closed (POSIX)."""
 
 
 def cloud(arguments: argparse.Namespace) -> int:
@@ -31,7 +26,7 @@ def cloud(arguments: argparse.Namespace) -> int:
     clock = arguments.clock or SystemClock()
     path = Path(arguments.file)
     _refuse_what_is_not_ours(path)
-    with ended_like_ctrl_c(), LocalCloud(clock=clock, script=Script(pace=arguments.pace)) as running:
+    with LocalCloud(clock=clock, script=Script(pace=arguments.pace)) as running:
         tries = (
             "nova-dpo chain list --local {file}",
             "python: cloud = LocalCloud.attach(json.loads(Path({file!r}).read_text()))",
@@ -39,23 +34,6 @@ def cloud(arguments: argparse.Namespace) -> int:
         )
         keep(running, path, clock, tries)
     return GOOD
-
-
-@contextmanager
-def ended_like_ctrl_c() -> Generator[None]:
-    """Let a request to end, or a closed terminal, end what runs as Ctrl-C does: with everything put away."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread is told of signals
-        return
-    numbers = [getattr(signal, name) for name in _ENDINGS if hasattr(signal, name)]
-    mine = [each for each in numbers if signal.getsignal(each) is signal.SIG_DFL]  # nohup's wish is left alone
-    for each in mine:
-        signal.signal(each, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for each in mine:
-            signal.signal(each, signal.SIG_DFL)
 
 
 def keep(running: LocalCloud, path: Path, clock: Clock, tries: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import shlex
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,9 +25,12 @@ from nova_dpo_sdk.cli._out import (
 )
 from nova_dpo_sdk.cli._streams import STDIN, STDOUT, STREAM, readable, shown, temporary, writable, write_whole
 from nova_dpo_sdk.datasets import RULES, ChatDataset, PreferenceDataset, detect_layout
+from nova_dpo_sdk.datasets._clean import beside
 from nova_dpo_sdk.datasets._files import held_back, refuse_same
+from nova_dpo_sdk.datasets._remote import RangedStream
 from nova_dpo_sdk.datasets._report import totals
 from nova_dpo_sdk.datasets._rules import severities
+from nova_dpo_sdk.datasets._unpack import Unpacked, compression
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError, Severity
 
 if TYPE_CHECKING:
@@ -87,8 +91,10 @@ def _in_s3(arguments: argparse.Namespace, uri: str, rules: dict[str, str], wante
 
 def _kind_in_s3(data: Data, uri: str, wanted: str) -> str:
     """The kind of data in S3, told from their first lines unless it is wanted."""
-    source = data.sources[0]
-    head = source.read(0, min(source.size, _HEAD))
+    with RangedStream(data.sources[:1], size=_HEAD, ahead=1) as ranges, BufferedReader(ranges) as stream:
+        packed = compression(stream)
+        plain = Unpacked(stream, packed, uri) if packed else stream
+        head = plain.read(_HEAD) or b""
     with temporary(head[: head.rfind(b"\n") + 1] or head) as path, _told_as(path, uri):
         return _kind_of(path, uri, wanted)
 
@@ -145,8 +151,7 @@ def check(arguments: argparse.Namespace) -> int:
     with _opened(arguments, arguments.file, kind) as data:
         cleaning = _cleaned(arguments, data) if arguments.write_clean else None
         report = cleaning.report if cleaning else data.report(max_details=details, profile=arguments.profile)
-        if not data.sources:
-            report = report.of(STDIN if arguments.file == STREAM else Path(arguments.file))
+        report = _named(arguments, data, report)
     whole = report.against(**wishes, rules=_rules(arguments))
     _tell(arguments, _rendered(arguments, report, whole), "\n".join(_summary(report, whole)))
     if cleaning is not None:
@@ -154,10 +159,17 @@ def check(arguments: argparse.Namespace) -> int:
     return _code(arguments, report, whole)
 
 
+def _named(arguments: argparse.Namespace, data: Data, report: Report) -> Report:
+    """The report of what the user named."""
+    return report if data.sources else report.of(STDIN if arguments.file == STREAM else Path(arguments.file))
+
+
 def _refuse_overwriting(arguments: argparse.Namespace) -> None:
     """Let no report or copy take the place of what it is made of, or of another one."""
-    named = (arguments.out, arguments.write_clean, arguments.rejected)
-    targets = [Path(name) for name in named if name and name != STREAM]
+    good = arguments.write_clean
+    rejected = arguments.rejected or (beside(Path(good)) if good else None)
+    targets = [Path(name) for name in (arguments.out, good, rejected) if name and name != STREAM]
+    refuse_same(None, *targets)
     for source in (arguments.file, arguments.recipe):
         if source and source != STREAM and not source.startswith("s3://"):
             refuse_same(Path(source), *targets)
@@ -432,7 +444,7 @@ def upload(arguments: argparse.Namespace) -> int:
         with progress_bar(total) as told:
             staged = stage(store, data, output, told)
     where = arguments.file if data.sources else staged.where  # what is in S3 stays where it is
-    _tell_upload(arguments, where, staged.report(), {})
+    _tell_upload(arguments, where, _named(arguments, data, staged.report()), {})
     return GOOD
 
 
@@ -449,13 +461,13 @@ def _refuse_lone(arguments: argparse.Namespace) -> None:
 def _upload_with_images(arguments: argparse.Namespace, store: AWS, output: S3Uri) -> int:
     """The same with images on this machine, which are sent before the data that name them."""
     from nova_dpo_sdk.backends import progress_bar
-    from nova_dpo_sdk.backends._staging import send_images, stage
+    from nova_dpo_sdk.backends._staging import expect_good, send_images, stage
 
     target = Path(arguments.to)
     refuse_same(None if arguments.file == STREAM else Path(arguments.file), target)
     store.check_bucket(output)
     with _opened(arguments, arguments.file) as data, held_back(target) as piece, _told_as(piece, arguments.file):
-        replace(data, rules={**data.rules, _LOCAL: "off"}).check()  # of the lines as the user knows them
+        expect_good(replace(data, rules={**data.rules, _LOCAL: "off"}))  # of the lines as the user knows them
         base = arguments.local_images or _folder(arguments.file)
         made = data.with_images(piece, output=str(output), owner=store.account(), base_dir=base)
         made = replace(made, known=made.check(hashed=True))

@@ -15,7 +15,7 @@ from nova_dpo_sdk.backends import JobStatus
 from nova_dpo_sdk.backends._show import size
 from nova_dpo_sdk.backends._training_submit import require_sdk
 from nova_dpo_sdk.catalog import Catalog, NovaModel, Platform, Technique
-from nova_dpo_sdk.cli._cloud import ended_like_ctrl_c, keep
+from nova_dpo_sdk.cli._cloud import keep
 from nova_dpo_sdk.cli._data import conversion_lines
 from nova_dpo_sdk.cli._faults import LATE, LIST, PACE, PATIENCE, Day, day_of, hurried, list_faults
 from nova_dpo_sdk.cli._faults import LOOK as BAD_LOOK
@@ -82,8 +82,7 @@ def demo(arguments: argparse.Namespace) -> int:
             show.run(cloud, chats, pairs)
             if arguments.keep:
                 tries = [f"nova-dpo status {ref} --local {{file}}" for ref in show.refs[-1:]]
-                with ended_like_ctrl_c():
-                    keep(cloud, show.out / "cloud.json", show.clock, tries)
+                keep(cloud, show.out / "cloud.json", show.clock, tries)
     except _Refused:
         return BAD
     return GOOD

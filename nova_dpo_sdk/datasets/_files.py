@@ -118,8 +118,9 @@ def refuse_same(source: Path | None, *targets: Path) -> None:
     for target in targets:
         with _told(target):
             _refuse_target(source, target)
-    if len({Path(os.path.abspath(target)) for target in targets}) < len(targets):  # noqa: PTH100 - need not exist
-        raise DatasetError(f"{targets[0]} is named twice. Pass two names.")
+    places = [Path(os.path.realpath(target.parent), target.name) for target in targets]
+    if twice := [str(target) for target, place in zip(targets, places, strict=True) if places.count(place) > 1]:
+        raise DatasetError(f"{twice[0]} is named twice, or would be written twice. Pass two names.")
 
 
 def _refuse_target(source: Path | None, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ def _uri(path: Path | str) -> str:
     """A URI for a file: relative as it was named, `file:` where it begins at a drive, as it is in S3."""
     if not isinstance(path, Path):
         return quote(path, safe="/:") if "://" in path else quote(path)
-    return path.as_uri() if path.drive and path.is_absolute() else quote(path.as_posix())
+    return path.as_uri() if path.drive and path.is_absolute() else quote(os.fsencode(path.as_posix()))
 
 
 def _rule(code: str) -> dict[str, Any]:
