@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from nova_dpo_sdk.backends._queue import Queue
 from nova_dpo_sdk.backends._status import fold, gone, judge
 from nova_dpo_sdk.catalog import Catalog, Platform, Technique
 from nova_dpo_sdk.errors import (
+    CheckpointError,
     ClusterError,
     ConfigurationError,
     Finding,
@@ -539,9 +542,30 @@ class HyperPodBackend:
         manifest = find_manifest(self.aws, output, ref.name, ref=str(ref), not_before=not_before)
         if manifest.checkpoint.startswith("s3://"):
             return absolute(manifest, [], ref=str(ref))
-        groups = self.aws.describe_hyperpod(self.cluster).groups
-        places = {g.output_s3_uri for g in groups if g.output_s3_uri and g.instance_type == self.instance_type}
+        ran_on = self._ran_on(ref, output)
+        groups = [each for each in self.aws.describe_hyperpod(self.cluster).groups if each.output_s3_uri]
+        places = {each.output_s3_uri or "" for each in groups if ran_on in (None, each.instance_type)}
+        if ran_on is None and len(places) > 1:
+            raise CheckpointError(
+                f"The manifest {manifest.uri} names {manifest.checkpoint!r}, relative to the escrow location of the "
+                f"instance group that {ref.name} ran on, and there are {', '.join(sorted(places))}. Which one it is "
+                f"tells the job, which is gone, or the record of its plan, plans/{ref.name}/plan.json below the "
+                "output it was submitted with: use a client with that output.",
+                ref=str(ref),
+            )
         return absolute(manifest, sorted(places), ref=str(ref))
+
+    def _ran_on(self, ref: JobRef, output: S3Uri) -> str | None:
+        """The instance type of a job, of the record of its plan or of the job itself: its reference does not say."""
+        held = self.aws.read_or_none(output.join("plans", ref.name, "plan.json"))
+        if held is not None:
+            with suppress(ValueError, KeyError, TypeError):
+                return str(json.loads(held.body)["target"]["instance_type"])
+        job = self.api().get_or_none(PYTORCHJOBS, self.namespace, ref.name)
+        with suppress(LookupError, TypeError):
+            master = (job or {})["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"][0]
+            return next(str(each["value"]) for each in master["env"] if each["name"] == "INSTANCE_TYPE")
+        return None
 
     def _mine(self, ref: JobRef) -> None:
         mine = self.ref(ref.name)

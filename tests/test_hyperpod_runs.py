@@ -1,0 +1,49 @@
+"""What becomes of runs on HyperPod: where their checkpoints lie, and what submitting them again does."""
+
+from __future__ import annotations
+
+import pytest
+
+from nova_dpo_sdk import LoRA, NovaClient, NovaModel, SFTRecipe
+from nova_dpo_sdk.backends import JobRef
+from nova_dpo_sdk.errors import CheckpointError
+from nova_dpo_sdk.local import InstanceGroup, LocalCloud
+
+SFT = SFTRecipe(name="support-sft", model=NovaModel.LITE, replicas=4, tuning=LoRA(alpha=64), warmup_steps=1)
+
+
+class OwnEscrow(InstanceGroup):
+    """A group that keeps its checkpoints in a bucket of its own."""
+
+    def described(self, account, escrow):
+        return super().described(account, f"{escrow}-{self.name}")
+
+
+@pytest.fixture
+def p4d_job(clock, chats):
+    """A finished job of a p4d group, and a client of the p5 group that has an escrow bucket of its own."""
+    groups = [OwnEscrow("five", "ml.p5.48xlarge", 8), OwnEscrow("four", "ml.p4d.24xlarge", 8)]
+    with LocalCloud(clock=clock, instance_groups=groups) as cloud:
+        cloud.script_fault("manifest-relative")
+        mine = NovaClient(cloud.hyperpod(instance_type="ml.p4d.24xlarge"), output=cloud.output)
+        job = mine.submit(mine.plan(SFT, chats))
+        assert "-four/" in job.result().uri
+        yield NovaClient(cloud.hyperpod(), output=cloud.output), job
+
+
+def test_a_relative_checkpoint_is_where_its_job_ran_whoever_asks(p4d_job):
+    other, job = p4d_job
+    assert other.job(job.ref).checkpoint() == job.checkpoint()
+    job.delete()
+    assert other.job(job.ref).checkpoint().uri.endswith(f"-four/{job.name}/outputs/checkpoints")
+
+
+def test_without_a_record_the_job_tells_where_it_ran_and_nobody_guesses(p4d_job):
+    other, job = p4d_job
+    ref, uri = JobRef.parse(job.ref), job.checkpoint().uri
+    place = other.output.join("plans", job.name, "plan.json")
+    other.backend.aws.write(place, b'{"target": null}', content_type="application/json")
+    assert other.backend.checkpoint_uri(ref, other.output, None) == uri
+    job.delete()
+    with pytest.raises(CheckpointError, match=r"-five.*-four.*use a client with that output"):
+        other.backend.checkpoint_uri(ref, other.output, None)
