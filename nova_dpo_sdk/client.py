@@ -14,7 +14,7 @@ from nova_dpo_sdk.catalog import Technique
 from nova_dpo_sdk.chain import Chain
 from nova_dpo_sdk.chain._lineage import lineage
 from nova_dpo_sdk.datasets import ChatDataset, Dataset, PreferenceDataset
-from nova_dpo_sdk.errors import ConfigurationError, DatasetError, PlanRejectedError
+from nova_dpo_sdk.errors import AWSError, ClusterError, ConfigurationError, DatasetError, PlanRejectedError
 from nova_dpo_sdk.jobs import FIVE_DAYS, Job, watch
 from nova_dpo_sdk.recipes import DPORecipe, Nova2SFTRecipe, Recipe, SFTRecipe
 
@@ -169,15 +169,15 @@ class NovaClient:
         self._may_run(plan)
         self.backend.resolve()
         plan = plan.on(self.backend)
+        job = Job(self.backend.ref(plan.name), self.backend, self.output, adopted=True)
         if check:
-            _refuse_if_wrong(self.backend.preflight(plan))
+            _refuse_if_wrong(self.backend.preflight(plan), job)
         else:
             self.backend.aws.check_bucket(self.output)
         self._upload(plan, on_upload)
         known = not self._record(plan)
         if on_ready is not None:
             on_ready()
-        job = Job(self.backend.ref(plan.name), self.backend, self.output, adopted=True)
         if known and job.left_a_checkpoint():
             return job  # finished before, and cleaned away from the cluster since: training it again helps nobody
         job.adopted = self.backend.submit(plan)
@@ -380,10 +380,18 @@ def _moment(since: datetime | timedelta | None, now: datetime) -> datetime | Non
     return now - since
 
 
-def _refuse_if_wrong(preflight: Preflight) -> None:
-    # What would stop a new job, such as a node that is being replaced, must not part us from one that runs already.
-    if not preflight.ok and not preflight.is_there:
+def _refuse_if_wrong(preflight: Preflight, job: Job) -> None:
+    # What would stop a new job, such as a node that is being replaced, must not part us from one that runs already,
+    # or has finished.
+    if not preflight.ok and not preflight.is_there and not _finished_before(job):
         raise PlanRejectedError(f"{preflight.name} cannot run; no job was sent:", preflight.errors)
+
+
+def _finished_before(job: Job) -> bool:
+    try:
+        return job.left_a_checkpoint()
+    except (AWSError, ClusterError):
+        return False  # the preflight has met the same, and tells it
 
 
 def _fits(recipe: Recipe, data: Dataset) -> None:

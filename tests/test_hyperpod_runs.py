@@ -6,7 +6,7 @@ import pytest
 
 from nova_dpo_sdk import LoRA, NovaClient, NovaModel, SFTRecipe
 from nova_dpo_sdk.backends import JobRef
-from nova_dpo_sdk.errors import CheckpointError
+from nova_dpo_sdk.errors import CheckpointError, PlanRejectedError
 from nova_dpo_sdk.local import InstanceGroup, LocalCloud
 
 SFT = SFTRecipe(name="support-sft", model=NovaModel.LITE, replicas=4, tuning=LoRA(alpha=64), warmup_steps=1)
@@ -47,3 +47,27 @@ def test_without_a_record_the_job_tells_where_it_ran_and_nobody_guesses(p4d_job)
     job.delete()
     with pytest.raises(CheckpointError, match=r"-five.*-four.*use a client with that output"):
         other.backend.checkpoint_uri(ref, other.output, None)
+
+
+def test_a_finished_run_is_found_again_when_its_group_was_scaled_down(cloud, nova, chats):
+    job = nova.submit(nova.plan(SFT, chats))
+    taught = job.result()
+    job.delete()
+    for group in cloud.cluster.groups:
+        group.count = 0
+    again = nova.submit(nova.plan(SFT, chats))
+    assert again.adopted
+    assert again.result() == taught
+    with pytest.raises(PlanRejectedError, match="instance-group-too-small"):
+        nova.submit(nova.plan(SFT.replace(name="another"), chats))
+
+
+def test_what_the_preflight_met_is_told_not_that_nothing_was_found(cloud, nova, chats):
+    job = nova.submit(nova.plan(SFT, chats))
+    job.result()
+    job.delete()
+    cloud.faults.answer("HeadObject", 403, code="AccessDenied", target="*manifest.json", times=10)
+    for group in cloud.cluster.groups:
+        group.count = 0
+    with pytest.raises(PlanRejectedError, match="instance-group-too-small"):
+        nova.submit(nova.plan(SFT, chats))
