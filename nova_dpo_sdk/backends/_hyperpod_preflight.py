@@ -8,6 +8,7 @@ from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.backends import _manifests as manifests
 from nova_dpo_sdk.backends._hyperpod_questions import IN_SERVICE, NOT_QUITE, ClusterQuestions, no_operator
 from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, NODES, PODS, PYTORCHJOBS
+from nova_dpo_sdk.backends._media import MEDIA, media_check
 from nova_dpo_sdk.backends._plan import LABEL_DIGEST
 from nova_dpo_sdk.backends._preflight import JOB_THERE, Check, Preflight, Question, ask_all, not_asked, unknown
 from nova_dpo_sdk.errors import ClusterError, Finding, Severity
@@ -40,6 +41,8 @@ class HyperPodPreflight(ClusterQuestions):
             ("data set", self._data),
             ("cluster", self._cluster_state),
         ]
+        if self._plan.media:
+            first.append((MEDIA, lambda: media_check(self._backend.aws, self._plan)))
         then: list[Question] = [
             ("instance group", self._group),
             ("kubernetes", self._connection),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk._version import __version__
 from nova_dpo_sdk._words import plural
+from nova_dpo_sdk.backends._media import owner_findings
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError, Finding, Judged, Severity
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from nova_dpo_sdk.aws import S3Uri
     from nova_dpo_sdk.backends._contract import Backend
-    from nova_dpo_sdk.datasets import Dataset, Report
+    from nova_dpo_sdk.datasets import Dataset, MediaPlace, Report
     from nova_dpo_sdk.recipes import Recipe
 
 NAME_STEM = 34
@@ -85,6 +86,7 @@ class Plan(Judged):
         objects: What would be sent, in order.
         findings: Errors, warnings and notes.
         unresolved: What only AWS knows, with the placeholder that stands for it until a submit asks.
+        media: Where in S3 the images, videos and documents of the records lie.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Plan(Judged):
     unresolved: dict[str, str]
     inputs: PlanInputs = field(repr=False)
     backend: Backend = field(repr=False, compare=False)
+    media: tuple[MediaPlace, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -210,7 +213,7 @@ def draft(backend: Backend, inputs: PlanInputs) -> Plan:
         inputs: The recipe, its data, the output and the attempt.
     """
     recipe = inputs.recipe.for_instance(backend.instance_type)
-    uploads, found = _read_data(recipe, inputs)
+    uploads, found, media = _read_data(recipe, inputs)
     recipe = recipe.replace(**_paths(inputs, uploads))
     digest = _digest(backend, recipe, uploads, inputs.attempt)
     name = job_name(recipe.name, digest)
@@ -218,6 +221,7 @@ def draft(backend: Backend, inputs: PlanInputs) -> Plan:
         *recipe.findings(backend.instance_type, backend.platform, backend.catalog),
         *backend.findings(recipe),
         *found,
+        *owner_findings(media, backend, inputs.output),
     ]
     if name.rpartition("-")[0] != recipe.name:
         found.append(_renamed(recipe.name, name))
@@ -234,6 +238,7 @@ def draft(backend: Backend, inputs: PlanInputs) -> Plan:
         unresolved=backend.unresolved(),
         inputs=inputs,
         backend=backend,
+        media=tuple(media),
     )
 
 
@@ -292,9 +297,10 @@ def _paths(inputs: PlanInputs, uploads: list[Upload | None]) -> dict[str, str]:
     return paths
 
 
-def _read_data(recipe: Recipe, inputs: PlanInputs) -> tuple[list[Upload | None], list[Finding]]:
+def _read_data(recipe: Recipe, inputs: PlanInputs) -> tuple[list[Upload | None], list[Finding], list[MediaPlace]]:
     uploads: list[Upload | None] = []
     found: list[Finding] = []
+    media: list[MediaPlace] = []
     for role, data in (("data", inputs.data), ("validation", inputs.validation)):
         if data is None:
             continue
@@ -309,7 +315,8 @@ def _read_data(recipe: Recipe, inputs: PlanInputs) -> tuple[list[Upload | None],
             found += _against(recipe, report, data.rules)
         found += [*_many_files(role, data), *_images_elsewhere(role, data, inputs.output)]
         uploads.append(_upload(role, data, report, inputs.output))
-    return uploads, found
+        media += report.media
+    return uploads, found, media
 
 
 def _upload(role: str, data: Dataset, report: Report, output: S3Uri) -> Upload:

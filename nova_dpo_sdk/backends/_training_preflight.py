@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.aws import _training_checks as checks
 from nova_dpo_sdk.aws import _training_jobs as calls
+from nova_dpo_sdk.backends._media import MEDIA, media_check
 from nova_dpo_sdk.backends._preflight import JOB_THERE, Check, Preflight, Question, ask_all
 from nova_dpo_sdk.backends._training_questions import TrainingJobQuestions, told, unanswered, wrong
 from nova_dpo_sdk.backends._training_status import fold
@@ -43,6 +44,8 @@ class TrainingJobPreflight(TrainingJobQuestions):
             ("role", lambda: told("role", self._role)),
             ("pass role", lambda: told("pass role", self._pass_role)),
         ]
+        if self._plan.media:
+            questions.append((MEDIA, lambda: media_check(self._backend.aws, self._plan)))
         if self._backend.options.serverless:
             questions.append(("model package group", lambda: told("model package group", self._group)))
         else:

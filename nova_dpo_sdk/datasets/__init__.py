@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.datasets._convert import Conversion, ConversionDetail, detect_layout
     from nova_dpo_sdk.datasets._histogram import Distribution
     from nova_dpo_sdk.datasets._images import LocalImage
+    from nova_dpo_sdk.datasets._media import MediaPlace
     from nova_dpo_sdk.datasets._profile import Overlap, Profile
     from nova_dpo_sdk.datasets._remote import ByteSource, ByteStore
     from nova_dpo_sdk.datasets._split import Split
@@ -31,6 +32,7 @@ __all__ = [
     "Distribution",
     "Limit",
     "LocalImage",
+    "MediaPlace",
     "Overlap",
     "PreferenceDataset",
     "Problem",
@@ -47,6 +49,7 @@ _HOMES = {
     "_convert": ("Conversion", "ConversionDetail", "detect_layout"),
     "_histogram": ("Distribution",),
     "_images": ("LocalImage",),
+    "_media": ("MediaPlace",),
     "_profile": ("Overlap", "Profile"),
     "_remote": ("ByteSource", "ByteStore"),
     "_split": ("Split",),

@@ -408,6 +408,7 @@ class Walk:
         self._answers: list[tuple[str, list[str]]] = []
         self._media: dict[str, int] = {}
         self._uris: list[str] = []
+        self._files: list[tuple[str, str]] = []
         self._tools = Tools()
 
     def say(self, code: str, path: str, message: str, fix: str = "") -> None:
@@ -423,6 +424,7 @@ class Walk:
             [*self._prompt, *([uri] for uri in self._uris)],
             first,
             second if self._preference else None,
+            tuple(self._files),
         )
 
     def record(self, record: dict[str, Any]) -> None:
@@ -788,12 +790,20 @@ class Walk:
                 self.say("s3-uri", f"{path}.uri", f"The URI is {_shown(uri)}, not s3://bucket/key.")
             elif not _S3_PLAIN.match(uri):
                 self.say("s3-uri-characters", f"{path}.uri", f"The URI is {_shown(uri)}.")
+        owner = self._owner(location, path)
+        if uri is not None and _S3_URI.match(uri):
+            self._files.append((uri, owner))
+
+    def _owner(self, location: dict[str, Any], path: str) -> str:
+        """The account that is said to own a file; empty when none is."""
         if "bucketOwner" not in location:
             self.say("bucket-owner-missing", path, "There is no bucketOwner.")
-            return
+            return ""
         owner = self.string(location, "bucketOwner", path)
         if owner is not None and not _ACCOUNT.match(owner):
             self.say("bucket-owner", f"{path}.bucketOwner", f"bucketOwner is {_shown(owner)}.")
+            return ""
+        return owner or ""
 
     def _reasoning(self, value: Any, path: str, texts: list[str]) -> None:
         self._features |= _facts.REASONING

@@ -11,6 +11,8 @@ import xxhash
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from nova_dpo_sdk.datasets._media import Files
+
 SYSTEM, IMAGE, VIDEO, DOCUMENT, REASONING, TOOLS, WEBP, WEBM = (1 << bit for bit in range(8))
 """Features of a record, as bits of `Facts.features`."""
 
@@ -47,12 +49,14 @@ class Facts(NamedTuple):
         size: Bytes of text that a model would see at most: system, tools, prompt, and the longer answer.
         key: Hash of all texts and tools; the same when the two candidates change places.
         turned: Which of the two places the candidates have.
+        media: The addresses of its media, and their owners.
     """
 
     features: int
     size: int
     key: int
     turned: bool
+    media: Files = ()
 
 
 minimal = msgspec.json.Encoder().encode
@@ -87,6 +91,7 @@ def facts_of(
     prompt: Iterable[Sequence[str]],
     first: Iterable[str],
     second: Iterable[str] | None,
+    media: Files = (),
 ) -> Facts:
     """The facts of a record that was read in full.
 
@@ -96,6 +101,7 @@ def facts_of(
         prompt: The texts of each turn before the answer, then each URI of media.
         first: Texts of the preferred candidate, or of the answer of a chat.
         second: Texts of the other candidate; None in a chat.
+        media: The addresses of media, and their owners.
     """
     before, given = list(map(minimal_or_odd, system)), joined(prompt)
     one, size = b"".join(map(minimal_or_odd, first)), sum(map(len, (*before, *given)))
@@ -110,7 +116,7 @@ def facts_of(
         size += max(len(one), len(other))
     else:
         size += len(one)
-    return Facts(features, size, key ^ prompt_key(before, given), turned)
+    return Facts(features, size, key ^ prompt_key(before, given), turned, media)
 
 
 def joined(turns: Iterable[Sequence[str]]) -> list[bytes]:

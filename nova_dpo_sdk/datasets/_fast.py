@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from nova_dpo_sdk.datasets._exact import Explainer
     from nova_dpo_sdk.datasets._lines import Lines
+    from nova_dpo_sdk.datasets._media import Files
     from nova_dpo_sdk.datasets._shapes import Candidate, ChatTurn, Item, Turn
 
 _NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -220,12 +221,14 @@ class QuickLook:
             try:
                 record = self._full.decode(lines[row])
                 system = b"" if record.system is UNSET else _taken(record.system[0].text)
-                add(record, system, harvest)
+                media = add(record, system, harvest)
             except _ODD:
                 harvest.doubtful.append(row)
                 continue
             records.append(record)
             places.append(row)
+            if media:
+                harvest.media[row] = media
         harvest.rows = places
         if not any(harvest.systems):
             harvest.systems = []
@@ -244,8 +247,8 @@ class QuickLook:
         harvest.add(self._apart(lines, rows[half:]))
         return harvest
 
-    def _add_pair(self, record: Pair, system: bytes, harvest: Harvest) -> None:
-        """Take in a preference record.
+    def _add_pair(self, record: Pair, system: bytes, harvest: Harvest) -> Files:
+        """Take in a preference record; its media.
 
         Keys that a turn should not have are not looked for: the frame notices whatever is not counted.
 
@@ -271,12 +274,12 @@ class QuickLook:
         if role == "user" or last.role == "user" or last.candidates is UNSET:
             raise _OddError
         one, other = _two_candidates(last.candidates)
-        if media:
-            prompt += _uris(turns, features, media)
+        files = _files(turns, features, media, prompt) if media else ()
         harvest.append(features, system, prompt, one, other)
+        return files
 
-    def _add_chat(self, record: Chat, system: bytes, harvest: Harvest) -> None:
-        """Take in a chat.
+    def _add_chat(self, record: Chat, system: bytes, harvest: Harvest) -> Files:
+        """Take in a chat; its media.
 
         Raises:
             _OddError, IndexError, ValueError: It is not clean; nothing was taken in.
@@ -301,9 +304,9 @@ class QuickLook:
         if role == "assistant" or not turns:
             raise _OddError
         answer = prompt.pop()  # the assistant's, so it has a text
-        if media:
-            prompt += _uris(turns, features, media)
+        files = _files(turns, features, media, prompt) if media else ()
         harvest.append(features, system, prompt, answer)
+        return files
 
     def _said(self, item: ChatItem, *, user: bool) -> tuple[Raw, int]:
         """The text inside an item, if there is one, and what its record has with it."""
@@ -361,16 +364,17 @@ def _image(item: Item | ChatItem, *, user: bool) -> int:
     return _facts.IMAGE | (_facts.WEBP if item.image.format == "webp" else 0)
 
 
-def _uris(turns: Sequence[Turn | ChatTurn], features: int, media: int) -> list[bytes]:
-    """The URIs of all media in a record, if they are in order and not too many."""
+def _files(turns: Sequence[Turn | ChatTurn], features: int, media: int, prompt: list[bytes]) -> Files:
+    """All media in a record, if they are in order and not too many; their URIs become a part of its prompt."""
     if features & MEDIA == MEDIA or media > (_MOST_IMAGES if features & _facts.IMAGE else 1):
         raise _OddError
-    found: list[bytes] = []
+    found: list[tuple[str, str]] = []
     for file in [file_of(item) for turn in turns for item in turn.content or ()]:
         if file is None:
             continue
-        uri = bytes(file.source.s3Location.uri)
-        if not _URI.fullmatch(uri) or not _OWNER.fullmatch(file.source.s3Location.bucketOwner):
+        uri, owner = bytes(file.source.s3Location.uri), file.source.s3Location.bucketOwner
+        if not _URI.fullmatch(uri) or not _OWNER.fullmatch(owner):
             raise _OddError
-        found.append(uri)
-    return found
+        prompt.append(uri)
+        found.append((uri[1:-1].decode(), owner))
+    return tuple(found)

@@ -19,6 +19,8 @@ from nova_dpo_sdk.datasets._texts import Texts, shortest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from nova_dpo_sdk.datasets._media import Files
+
 T = TypeVar("T")
 
 _xor = cast("Callable[[int, int], int]", operator.xor)  # pyright: ignore[reportUnknownMemberType] - its own types say nothing
@@ -42,6 +44,7 @@ class Harvest:
         counts: How many of `prompts` belong to each record.
         firsts: The preferred candidate, or the answer.
         seconds: The other candidate; the list stays empty for chats.
+        media: By place, the files of each clean line that has some, and of some doubtful ones.
         doubtful: Places of the other lines, in order.
         plain: So many of the clean lines, the first ones, have one text in every turn and nothing else.
         ordered: Whether the clean lines are in the order of their places.
@@ -54,6 +57,7 @@ class Harvest:
     counts: list[int] = field(default_factory=list[int])
     firsts: list[Text] = field(default_factory=list[Text])
     seconds: list[Text] = field(default_factory=list[Text])
+    media: dict[int, Files] = field(default_factory=dict[int, "Files"])
     doubtful: list[int] = field(default_factory=list[int])
     plain: int = 0
     ordered: bool = True
@@ -129,7 +133,8 @@ class Harvest:
         """The facts of every clean line."""
         keys, turned = self.keys()
         turned = turned or [False] * len(keys)
-        return list(map(_facts.Facts, self.features, self.sizes(), keys, turned))
+        media = map(self.media.get, self.rows, repeat(()))
+        return list(map(_facts.Facts, self.features, self.sizes(), keys, turned, media))
 
     def sizes(self) -> list[int]:
         """Bytes of text that a model would see at most, for every clean line."""
@@ -197,6 +202,7 @@ class Harvest:
         self.counts += other.counts
         self.firsts += other.firsts
         self.seconds += other.seconds
+        self.media.update(other.media)
 
     def drop(self, records: Iterable[int]) -> None:
         """Make some records doubtful, if there are any."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from nova_dpo_sdk.datasets._media import MediaPlace
     from nova_dpo_sdk.datasets._profile import Profile
 
 _SHOWN = 20
@@ -64,6 +65,8 @@ class Report:
         features: Good records with each further feature: `document`, `reasoning`, `tools`, `webp`, `webm`.
         lengths: Good records by estimated length; step `n` counts those with more than `n * 1024` and at most
             `(n + 1) * 1024` tokens. The estimate takes four bytes of text for a token and does not count media.
+        media: The buckets that good records show images, videos and documents of, the first 100 of them.
+        more_media: Whether there are others than these; several processes may then count too few records of some.
         problems: What is wrong, in the order of lines, capped; errors are kept before warnings.
         counts: How often each rule is broken, without a cap.
         errors: Problems that are errors, without a cap.
@@ -84,6 +87,8 @@ class Report:
     system_records: int = 0
     features: Mapping[str, int] = field(default_factory=dict[str, int])
     lengths: tuple[int, ...] = ()
+    media: tuple[MediaPlace, ...] = ()
+    more_media: bool = False
     problems: tuple[Problem, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
     errors: int = 0

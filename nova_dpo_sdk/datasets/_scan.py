@@ -15,6 +15,7 @@ from nova_dpo_sdk.datasets import _facts
 from nova_dpo_sdk.datasets._exact import Explainer, Fault
 from nova_dpo_sdk.datasets._fast import QuickLook
 from nova_dpo_sdk.datasets._lines import BLANK, BLOCK, Block, Lines, Reader
+from nova_dpo_sdk.datasets._media import Places
 from nova_dpo_sdk.datasets._report import Problem, Report
 from nova_dpo_sdk.datasets._rules import LIMITS, RULES, severities
 from nova_dpo_sdk.datasets._seen import FEW, FEWER, Seen
@@ -175,6 +176,7 @@ class Ledger:
         self._problems = Problems(order.max_details)
         self._shapes: dict[int, Shape] = {}
         self._lengths: dict[int, int] = {}
+        self._media = Places()
         self._seen = seen or Seen(FEWER if order.profiled else FEW)
         self._line = 1
         self._records = self._bad = 0
@@ -252,6 +254,8 @@ class Ledger:
         for place, facts in found:
             self._shape(facts.features, self._line + place, offset + lines.starts[place])
             self._length(facts.size)
+            if facts.media:
+                self._media.add(facts.media)
         if self._repeats:
             rows, turned = [place for place, _ in found], [facts.turned for _, facts in found]
             numbers = partial(_numbers, rows, self._line, turned)
@@ -271,6 +275,9 @@ class Ledger:
         else:
             for size in harvest.sizes():
                 self._length(size)
+        if harvest.media:
+            for row in rows:
+                self._media.add(harvest.media.get(row, ()))
         if self._repeats:
             keys, turned = harvest.keys()
             self._repeated(keys, partial(_numbers, rows, first, turned), lines, offset)
@@ -363,6 +370,7 @@ class Ledger:
             unended=self._unended,
             shapes=self._shapes,
             lengths=self._lengths,
+            media=self._media,
             problems=self._problems,
             keys=self._kept_keys or Keys(),
             census=self._census,
@@ -381,6 +389,7 @@ class Ledger:
             self._shape(features, shape.line + before, shape.offset + offset, shape.count)
         for step, count in part.lengths.items():
             self._lengths[step] = self._lengths.get(step, 0) + count
+        self._media.merge(part.media)
         self._problems.merge(part.problems, before, offset)
         if self._census is not None and part.census is not None:
             self._census.merge(part.census)
@@ -419,6 +428,8 @@ class Ledger:
             system_records=features.pop("system"),
             features=features,
             lengths=self._steps(),
+            media=self._media.kept(),
+            more_media=self._media.more,
             problems=problems.kept(),
             counts=problems.counts,
             errors=problems.totals[Severity.ERROR],
@@ -522,6 +533,7 @@ class Part:
     unended: tuple[int, int] | None
     shapes: dict[int, Shape]
     lengths: dict[int, int]
+    media: Places
     problems: Problems
     keys: Keys
     census: Census | None

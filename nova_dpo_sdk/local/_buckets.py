@@ -63,6 +63,10 @@ class Buckets:
         item = self._object(name, key)
         return None if item is None else bytes(item.value)
 
+    def holds(self, name: str, key: str) -> bool:
+        """Whether there is such an object."""
+        return self._object(name, key) is not None
+
     def write(self, name: str, key: str, body: bytes, at: datetime) -> None:
         """Store an object as of a moment."""
         from moto.s3.models import s3_backends

@@ -11,7 +11,7 @@ import yaml
 
 from nova_dpo_sdk.catalog import Catalog
 
-from ._records import check_records
+from ._records import check_records, media_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -248,6 +248,16 @@ class NovaContainer:
         problem = check_records(body, technique=training.technique, nova2=training.model_type == _NOVA_2)
         if problem:
             raise ContainerError(f"{path}: {problem}")
+        for uri, owner in media_of(body):
+            self._check_media(uri, owner)
+
+    def _check_media(self, uri: str, owner: str) -> None:
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        self._check_access(bucket, uri)
+        if owner not in ("", self._account):
+            raise ContainerError(f"{uri}: AccessDenied: {bucket} is not of account {owner}, its bucketOwner")
+        if not self._buckets.holds(bucket, key):
+            raise ContainerError(f"{uri}: NoSuchKey")
 
 
 class _Loader(yaml.SafeLoader):
