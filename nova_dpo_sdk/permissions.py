@@ -116,8 +116,8 @@ def iam_policy(backend: HyperPodBackend | TrainingJobBackend, output: str, *, op
         optional: Whether to allow what jobs can do without, too: logs, and most of the preflight of training jobs.
 
     Returns:
-        The policy document. Attach it to the identity that runs your scripts. Data sets in buckets of their own
-        (`from_s3`) need `s3:GetObject` and `s3:ListBucket` there besides.
+        The policy document. Attach it to the identity that runs your scripts. Data sets (`from_s3`) and media in
+        buckets of their own need `s3:GetObject` and `s3:ListBucket` there besides.
 
     Raises:
         ConfigurationError: `output` is no S3 path, or no Region is known.

@@ -11,7 +11,7 @@ from test_images import jpeg, placed, png, shows
 from nova_dpo_sdk import ChatDataset, DPORecipe, LoRA, NovaClient, NovaModel, PreferenceDataset
 from nova_dpo_sdk.backends._media import media_check
 from nova_dpo_sdk.datasets import MediaPlace
-from nova_dpo_sdk.datasets._media import MOST_PLACES
+from nova_dpo_sdk.datasets._media import MOST_PLACES, Places
 from nova_dpo_sdk.errors import JobFailedError, Severity
 
 if TYPE_CHECKING:
@@ -120,6 +120,19 @@ def test_places_are_kept_within_bounds(file: Path) -> None:
     write(file, *rows, showing(0, seen("s3://one-more/a.png")), rows[3])
     assert (len(data.report().media), data.report().more_media) == (MOST_PLACES, True)
     assert data.report().media[3].records == 2
+    parts = [Places(), Places()]
+    for number, part in enumerate(parts):
+        for place in range(MOST_PLACES + number):
+            part.add(((f"s3://bucket-{place}/a.png", MINE),))
+    parts[0].merge(parts[1])
+    assert parts[0].more
+    assert {each.records for each in parts[0].kept()} == {2}
+
+
+def test_a_plan_says_that_some_places_are_not_looked_at(file: Path, nova: NovaClient) -> None:
+    rows = [showing(number, seen(f"s3://bucket-{number}/a.png")) for number in range(MOST_PLACES + 1)]
+    data = PreferenceDataset.from_jsonl(write(file, *rows))
+    assert found(nova, data)["media-in-many-places"].severity is Severity.NOTE
 
 
 # ---------------------------------------------------------------------------------------------- the plan
@@ -141,8 +154,9 @@ def test_media_of_another_account_stop_the_plan(file: Path, cloud: LocalCloud) -
         "source: AWS",
     ):
         assert words in text
-    validated = found(client(cloud, account=MINE), pairs(file.with_name("good.jsonl")), validation=data)
-    assert validated.keys() == told.keys()
+    fine = pairs(file.with_name("fine.jsonl"), seen("s3://ours/c.png"))
+    for training, validation in ((fine, data), (data, fine)):
+        assert found(client(cloud, account=MINE), training, validation=validation).keys() == told.keys()
 
 
 def test_the_role_of_a_training_job_tells_its_account(file: Path, cloud: LocalCloud) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.aws import AWS
     from nova_dpo_sdk.backends._contract import Backend
     from nova_dpo_sdk.backends._plan import Plan
-    from nova_dpo_sdk.datasets import MediaPlace
+    from nova_dpo_sdk.datasets import MediaPlace, Report
 
 MEDIA = "media"
 """The question, and where its findings are."""
@@ -49,6 +49,15 @@ def owner_findings(media: Sequence[MediaPlace], backend: Backend, output: S3Uri)
     elif elsewhere := [each for each in owned if each.bucket != output.bucket]:
         said = "which account the job will run in is not known yet"
         yield _finding("media-owner-unknown", Severity.WARNING, elsewhere, said, _COMPARE)
+
+
+def beyond(role: str, report: Report) -> Iterator[Finding]:
+    """That there are more places than a report keeps, if there are."""
+    if report.more_media:
+        message = (
+            f"Media lie in more than {len(report.media)} places; only the first {len(report.media)} are looked at."
+        )
+        yield Finding("media-in-many-places", Severity.NOTE, role, message, fix="Keep them in few buckets.")
 
 
 def _foreign(media: Sequence[MediaPlace], account: str) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk._version import __version__
 from nova_dpo_sdk._words import plural
-from nova_dpo_sdk.backends._media import owner_findings
+from nova_dpo_sdk.backends._media import beyond, owner_findings
 from nova_dpo_sdk.errors import ConfigurationError, DatasetError, Finding, Judged, Severity
 
 if TYPE_CHECKING:
@@ -313,7 +313,7 @@ def _read_data(recipe: Recipe, inputs: PlanInputs) -> tuple[list[Upload | None],
         found += [replace(each, where=each.where.replace("data", role, 1)) for each in report.findings()]
         if role == "data":
             found += _against(recipe, report, data.rules)
-        found += [*_many_files(role, data), *_images_elsewhere(role, data, inputs.output)]
+        found += [*_many_files(role, data), *_images_elsewhere(role, data, inputs.output), *beyond(role, report)]
         uploads.append(_upload(role, data, report, inputs.output))
         media += report.media
     return uploads, found, media
