@@ -319,7 +319,8 @@ class Job:
         Args:
             follow: Go on with lines that are still to come, each once, until the job has finished.
             since: No line before this moment (aware).
-            node: Only this node: the name of the node, the instance or the replica.
+            node: Only this node: the name of the node, the instance or the replica; of a training job, the host, such
+                as `algo-1`.
             timeout: Seconds after which following ends; the job runs on.
 
         Raises:

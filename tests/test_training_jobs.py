@@ -611,6 +611,21 @@ def test_logs_are_merged_over_the_hosts(clock, nova, chats):
     assert "TrainingJobs" in job.logs().source
 
 
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_host_that_the_job_does_not_have_is_refused_with_those_it_has(clock, nova, chats, follow):
+    job = send(nova, nova.plan(SFT, chats))
+    told = r"node='algo-5' is no host of support-sft-\w+: algo-1, algo-2, algo-3, algo-4\."
+    with pytest.raises(ConfigurationError, match=told):
+        job.logs(node="algo-5", follow=follow)
+    with pytest.raises(JobNotFinishedError, match="no log lines yet"):
+        job.logs(node="algo-4")
+    job.wait()
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=told):
+            job.logs(node="algo-5", follow=follow)
+        clock.advance(3600)
+
+
 def test_a_followed_log_gives_every_line_once_and_ends_with_the_job(nova, chats):
     job = send(nova, nova.plan(SFT, chats))
     lines = list(job.logs(follow=True))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from nova_dpo_sdk.aws import _training_jobs as calls
 from nova_dpo_sdk.backends._logs import LogLine, LogLines, LogView, follow_lines, read_lines
-from nova_dpo_sdk.errors import JobNotFinishedError, NotFoundError
+from nova_dpo_sdk.errors import ConfigurationError, JobNotFinishedError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,10 +27,12 @@ def open_logs(backend: TrainingJobBackend, ref: JobRef, wish: LogWish) -> LogLin
     """Find out where a job's lines are, and give them.
 
     Raises:
+        ConfigurationError: The job has no such host.
         JobNotFinishedError: The job has written nothing yet.
         NotFoundError: It has ended, and its lines are not there (any more).
     """
     source = HostStreams(backend, ref, wish)
+    source.refuse_unknown_node()
     if wish.follow:
         lines = follow_lines(source, backend.clock, timeout=wish.timeout, ref=str(ref))
     else:
@@ -53,6 +56,25 @@ class HostStreams:
         self._ref = ref
         self._wish = wish
         self._group: LogGroup = backend.aws.log_group(GROUP)
+
+    def refuse_unknown_node(self) -> None:
+        """Say which hosts there are, when the one that is asked for is none of them.
+
+        Raises:
+            ConfigurationError: The job has no such host.
+        """
+        node = self._wish.node
+        hosts = [] if node is None or self._streams() else self._hosts()
+        if hosts and node not in hosts:
+            raise ConfigurationError(f"node={node!r} is no host of {self._ref.name}: {', '.join(hosts)}.")
+
+    def _hosts(self) -> list[str]:
+        """Every host by what SageMaker says of the job, else by its streams; empty while that may be too early."""
+        job = calls.describe_or_none(self._backend.aws.client("sagemaker"), self._ref.name) or {}
+        count = int(job.get("ResourceConfig", {}).get("InstanceCount") or 0)
+        if count or not self._backend.snapshot(self._ref).status.is_terminal:
+            return [f"algo-{number}" for number in range(1, count + 1)]
+        return sorted({_host(stream) for stream in self._all_streams()})
 
     def refuse_if_empty(self) -> None:
         """Say why there is nothing to read.
@@ -97,12 +119,14 @@ class HostStreams:
         return LogLine(event.at, _host(event.stream), "", event.text)
 
     def _streams(self) -> list[str]:
+        node = self._wish.node
+        return [each for each in self._all_streams() if node is None or node in (each, _host(each))]
+
+    def _all_streams(self) -> list[str]:
         try:
-            streams = self._group.streams(f"{self._ref.name}/")
+            return list(self._group.streams(f"{self._ref.name}/"))
         except NotFoundError:
             return []  # the group is made by the first line of the first job
-        node = self._wish.node
-        return [each for each in streams if node is None or node in (each, _host(each))]
 
 
 def _host(stream: str) -> str:

@@ -345,6 +345,7 @@ class TrainingJobBackend:
         """A job's log lines, merged over its hosts by time.
 
         Raises:
+            ConfigurationError: The job has no such host.
             JobNotFinishedError: The job has written nothing yet.
             NotFoundError: It has ended, and its lines are not there (any more).
             AccessDeniedError: The log group may not be read; names the IAM actions.
