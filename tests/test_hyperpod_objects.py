@@ -15,7 +15,7 @@ REFERENCE = Path(__file__).parent / "reference" / "pytorchjob_dpo.yaml"
 
 def backend(**options):
     place = {"region": "us-east-1", "account": "123456789012", "instance_type": "ml.p5.48xlarge"}
-    named = {key: options.pop(key) for key in list(options) if key in {*place, "catalog", "namespace"}}
+    named = {key: options.pop(key) for key in list(options) if key in {*place, "catalog", "namespace", "kms_key_id"}}
     return HyperPodBackend("research", **{**place, **named}, options=HyperPodOptions(**options))
 
 
@@ -145,6 +145,12 @@ def test_regions_without_images_are_said_and_can_be_given():
     _, job = given.render(recipe, "0" * 64)
     pod = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
     assert (pod["containers"][0]["image"], pod["initContainers"][0]["image"]) == ("registry/own:1", "registry/init:1")
+
+
+def test_a_key_of_another_region_is_an_error():
+    key = "arn:aws:kms:eu-west-1:123456789012:key/abc"
+    (found,) = backend(kms_key_id=key).findings(DPORecipe(name="run", model=NovaModel.MICRO))
+    assert (found.code, found.is_error, found.where, found.value) == ("arn-region", True, "kms_key_id", key)
 
 
 def test_what_a_pod_would_choke_on_is_said_before():

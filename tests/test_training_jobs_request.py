@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from botocore.session import Session
 
 from nova_dpo_sdk import Checkpoint, DPORecipe, NovaClient, NovaModel, TrainingJobBackend, TrainingJobOptions
 from nova_dpo_sdk.catalog import TuningKind
@@ -204,7 +205,20 @@ WRONG = [
     ({"tags": {"aws:x": "x"}}, "tags['aws:x']"),
     ({"tags": {"team": "a" * 257}}, "tags['team']"),
     ({"tags": {f"t{n}": "x" for n in range(48)}}, "tags"),
+    ({"tags": {1: "x"}}, "tags[1]"),
+    ({"tags": {"team": "a\tb"}}, "tags['team']"),
+    ({"tags": None}, "tags"),
     ({"environment": {"A": 1}}, "environment['A']"),
+    ({"environment": {"BAD-NAME": "x"}}, "environment['BAD-NAME']"),
+    ({"environment": {"A": "x" * 513}}, "environment['A']"),
+    ({"environment": {f"V{n}": "x" for n in range(101)}}, "environment"),
+    ({"environment": None}, "environment"),
+    ({"hyperparameters": {"": "x"}}, "hyperparameters['']"),
+    ({"hyperparameters": {"k" * 257: "x"}}, f"hyperparameters['{'k' * 80}'... (257 characters)]"),
+    ({"hyperparameters": {"k": "x" * 2501}}, "hyperparameters['k']"),
+    ({"hyperparameters": {"k": "a\nb"}}, "hyperparameters['k']"),
+    ({"hyperparameters": {f"k{n}": "x" for n in range(99)}}, "hyperparameters"),
+    ({"hyperparameters": ["k"]}, "hyperparameters"),
     ({"hyperparameters": {"base_model": "nova-pro/prod"}}, "hyperparameters['base_model']"),
     ({"model_package": PACKAGE}, "model_package_group"),
     ({"model_package": "nova/3", "model_package_group": GROUP}, "model_package"),
@@ -243,8 +257,56 @@ def test_what_makes_another_model_makes_another_run(pairs, more):
     assert len(names) == 2  # more room on the disk is the same run
 
 
-def test_secrets_in_the_environment_are_not_shown_by_repr():
-    assert "hunter2" not in repr(TrainingJobOptions(environment={"TOKEN": "hunter2"}))
+def test_what_sagemaker_takes_at_its_limits_is_taken():
+    backend(
+        tags={"Ünïté": "a\u00a0b", **{f"t{n}": "" for n in range(46)}},
+        environment={f"_{n:0511}": "x\n" * 256 for n in range(100)},
+        hyperparameters={f"{n:0256}": "x" * 2500 for n in range(98)},
+    )
+
+
+def test_the_limits_are_those_of_the_service_model():
+    model = Session().get_service_model("sagemaker").shape_for("CreateTrainingJobRequest").members
+    told = {name: (model[name].metadata["max"], model[name].key.metadata["max"], model[name].value.metadata["max"])
+            for name in ("Environment", "HyperParameters")}  # fmt: skip
+    assert told == {"Environment": (100, 512, 512), "HyperParameters": (100, 256, 2500)}
+    tag = model["Tags"].member.members
+    assert (model["Tags"].metadata["max"], tag["Key"].metadata["max"], tag["Value"].metadata["max"]) == (50, 128, 256)
+    assert model["Environment"].key.metadata["pattern"] == "[a-zA-Z_][a-zA-Z0-9_]*"
+
+
+def test_the_environment_is_shown_by_a_plan_and_by_repr(pairs):
+    made = backend(environment={"NCCL_DEBUG": "INFO"})
+    plan = NovaClient(made, output="s3://my-bucket/output").plan(recipe(name="run"), pairs)
+    assert "NCCL_DEBUG: INFO" in str(plan)
+    assert "'NCCL_DEBUG': 'INFO'" in repr(made.options)
+
+
+ELSEWHERE = {
+    "kms_key_id": KEY.replace("us-east-1", "eu-west-1"),
+    "output_kms_key": KEY.replace("us-east-1", "eu-west-1"),
+    "volume_kms_key": KEY.replace("us-east-1", "eu-west-1"),
+    "training_plan": "arn:aws:sagemaker:eu-west-1:123456789012:training-plan/week",
+    "model_package": PACKAGE.replace("us-east-1", "eu-west-1"),
+    "model_package_group": GROUP.replace("us-east-1", "eu-west-1"),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_lies_in_another_region_is_an_error(name):
+    group = {"model_package_group": GROUP} if name == "model_package" else {}
+    (found,) = backend(**group, **{name: ELSEWHERE[name]}).findings(recipe())
+    assert (found.code, found.is_error) == ("arn-region", True)
+    assert found.where == (name if name == "kms_key_id" else f"options.{name}")
+    assert found.value == ELSEWHERE[name]
+    assert "us-east-1" in found.allowed
+
+
+def test_a_group_of_another_account_is_a_warning_and_a_key_of_one_is_nothing():
+    theirs = {"model_package_group": GROUP.replace("123456789012", "210987654321")}
+    (found,) = backend(**theirs, output_kms_key=KEY.replace("123456789012", "210987654321")).findings(recipe())
+    assert (found.code, found.is_error, found.where) == ("arn-account", False, "options.model_package_group")
+    assert backend(output_kms_key="alias/nova", model_package_group=GROUP).findings(recipe()) == []
 
 
 def test_a_missing_region_is_a_finding_not_a_crash(monkeypatch, pairs):

@@ -38,12 +38,13 @@ SFT = SFTRecipe(name="support-sft", model=NovaModel.LITE, warmup_steps=1)
 DPO = DPORecipe(name="support-dpo", model=NovaModel.LITE, beta=0.05, tuning=LoRA(alpha=96), warmup_steps=1)
 
 
-def options(**more):
-    return TrainingJobOptions(serverless=True, model_package_group=GROUP, **more)
+def options(group=GROUP, **more):
+    return TrainingJobOptions(serverless=True, model_package_group=group, **more)
 
 
 def backend(region="us-east-1", **more):
-    return TrainingJobBackend(ROLE, region=region, account="123456789012", options=options(**more))
+    given = options(GROUP.replace("us-east-1", region), **more)
+    return TrainingJobBackend(ROLE, region=region, account="123456789012", options=given)
 
 
 def planned(recipe, data, **more):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from nova_dpo_sdk.backends._arns import foreign_arn
 from nova_dpo_sdk.errors import Finding, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 DAY = 86_400
 LONGEST_RUN = 28 * DAY
@@ -19,6 +21,8 @@ LARGEST_VOLUME = 16_384
 LONGEST_WARM = 21_600
 """Most seconds for which instances may be kept warm."""
 MOST_TAGS = 50
+MOST_PAIRS = 100
+"""Most environment variables, and most hyperparameters."""
 OUR_TAGS = "nova-dpo-sdk/"
 RESERVED = ("base_model", "base_model_location", "sagemaker_recipe_local_path")
 """Hyperparameters that the recipe decides."""
@@ -29,9 +33,42 @@ _SUBNET = re.compile(r"subnet-[0-9a-zA-Z]{1,25}\Z")
 _GROUP = re.compile(r"sg-[0-9a-zA-Z]{1,29}\Z")
 _PACKAGE = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]{9,16}:\d{12}:model-package/\S{1,2048}\Z")
 _PACKAGE_GROUP = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]{9,16}:\d{12}:model-package-group/\S{1,2048}\Z")
+_LONGEST_SHOWN = 80
 _LENGTH = re.compile(r"[1-9][0-9]{0,3}K\Z")
 _PLAN = re.compile(r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:training-plan/\S+\Z")
-_TAG_TEXT = re.compile(r"[\w\s.:/=+@-]*\Z")
+
+
+class _Pairs(NamedTuple):
+    """What may stand in a map of texts: the model of CreateTrainingJob in botocore 1.44 (HyperParameters and so on)."""
+
+    most: int
+    key: re.Pattern[str]
+    value: re.Pattern[str]
+    allowed: str
+
+
+_TAG = r"(?:[\w.:/=+@-]|[^\S\t-\r\x1c-\x1f\x85])"  # \p{L}\p{Z}\p{N}: white space, but none that is a control character
+_ON_ONE_LINE = r"[^\n\r\x85\u2028\u2029]"  # what a dot means to a service written in Java
+_PAIRS = {
+    "tags": _Pairs(
+        MOST_TAGS - len(("digest", "name", "technique")),
+        re.compile(rf"{_TAG}{{1,128}}\Z"),
+        re.compile(rf"{_TAG}{{0,256}}\Z"),
+        "a key of 1 to 128 and a value of at most 256 letters, digits, spaces and _.:/=+-@",
+    ),
+    "environment": _Pairs(
+        MOST_PAIRS,
+        re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,511}\Z"),
+        re.compile(r"[\s\S]{0,512}\Z"),
+        "a name of at most 512 letters, digits and _ that begins with no digit, and a text of at most 512 characters",
+    ),
+    "hyperparameters": _Pairs(
+        MOST_PAIRS - len(("base_model", "sagemaker_recipe_local_path")),
+        re.compile(rf"{_ON_ONE_LINE}{{1,256}}\Z"),  # SageMaker takes an empty name as well, and nothing can read it
+        re.compile(rf"{_ON_ONE_LINE}{{0,2500}}\Z"),
+        "a name of 1 to 256 and a text of at most 2500 characters, without line breaks",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +87,8 @@ class TrainingJobOptions:
         network_isolation: Whether the container may make no network calls.
         encrypt_traffic: Whether traffic between instances is encrypted.
         tags: Further tags of the job.
-        environment: Environment variables of the container. No secrets: everybody who may describe the job reads them.
+        environment: Environment variables of the container. No secrets: plans and their records show them, and
+            everybody who may describe the job reads them.
         hyperparameters: Further hyperparameters, as texts.
         warm_pool_seconds: Seconds for which the instances are kept for a next job, 0 to 21600.
         training_plan: ARN of a training plan that the instances are taken from.
@@ -73,7 +111,7 @@ class TrainingJobOptions:
     network_isolation: bool = False
     encrypt_traffic: bool = False
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
-    environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
     hyperparameters: Mapping[str, str] = field(default_factory=dict[str, str])
     warm_pool_seconds: int | None = None
     training_plan: str | None = None
@@ -99,6 +137,22 @@ def option_findings(role: object, instance_type: object, options: TrainingJobOpt
     found += _maps(options)
     found += _serverless(options)
     return found
+
+
+def arn_findings(options: TrainingJobOptions, kms_key_id: str | None, region: str, account: str) -> Iterator[Finding]:
+    """Resources that are named by an ARN and lie elsewhere.
+
+    Args:
+        options: The options.
+        kms_key_id: The backend's own key.
+        region: Where the job runs.
+        account: The account of the role; empty when unknown.
+    """
+    yield from foreign_arn("kms_key_id", kms_key_id, region)
+    for name in ("output_kms_key", "volume_kms_key"):
+        yield from foreign_arn(f"options.{name}", getattr(options, name), region)
+    for name in ("training_plan", "model_package", "model_package_group"):
+        yield from foreign_arn(f"options.{name}", getattr(options, name), region, account)
 
 
 _OF_INSTANCES = (
@@ -172,26 +226,38 @@ def _network(options: TrainingJobOptions) -> Iterator[Finding]:
 
 
 def _maps(options: TrainingJobOptions) -> Iterator[Finding]:
-    tags: dict[str, object] = {**options.tags}
-    for key, value in tags.items():
-        if not isinstance(value, str) or not _is_tag(key, value):
-            yield _bad(f"tags[{key!r}]", value, "a key of 1 to 128 and a value of at most 256 letters")
-        elif key.startswith((OUR_TAGS, "aws:")):
-            yield _bad(f"tags[{key!r}]", value, f"any key but those that begin with {OUR_TAGS} or aws:")
-    if len(options.tags) > MOST_TAGS - len(("digest", "name", "technique")):
-        yield _bad("tags", len(options.tags), f"at most {MOST_TAGS - 3} tags beside this package's own three")
-    for name in ("environment", "hyperparameters"):
-        held: dict[str, object] = {**getattr(options, name)}
-        for key, value in held.items():
-            if not isinstance(value, str):
-                yield _bad(f"{name}[{key!r}]", type(value).__name__, "a text")
-    for key in RESERVED:
-        if key in options.hyperparameters:
-            yield _bad(f"hyperparameters[{key!r}]", options.hyperparameters[key], "what the recipe says")
+    for name, pairs in _PAIRS.items():
+        held: object = getattr(options, name)
+        if isinstance(held, Mapping):
+            yield from _pairs(name, cast("Mapping[object, object]", held), pairs)
+        else:
+            yield _bad(name, held, "texts by name, such as {}")
 
 
-def _is_tag(key: str, value: str) -> bool:
-    return 1 <= len(key) <= 128 and len(value) <= 256 and bool(_TAG_TEXT.match(key) and _TAG_TEXT.match(value))
+def _pairs(name: str, held: Mapping[object, object], pairs: _Pairs) -> Iterator[Finding]:
+    if len(held) > pairs.most:
+        yield _bad(name, len(held), f"at most {pairs.most}, this package's own not counted")
+    for key, value in held.items():
+        where = f"{name}[{_shown(key)}]"
+        told = _hidden(value) if name == "environment" else value
+        if not (isinstance(key, str) and pairs.key.match(key) and isinstance(value, str) and pairs.value.match(value)):
+            yield _bad(where, told, pairs.allowed)
+        elif name == "tags" and key.startswith((OUR_TAGS, "aws:")):
+            yield _bad(where, value, f"any key but those that begin with {OUR_TAGS} or aws:")
+        elif name == "hyperparameters" and key in RESERVED:
+            yield _bad(where, value, "what the recipe says")
+
+
+def _hidden(value: object) -> str:
+    """What may be said of a value whose text should not get into a log with an error."""
+    return f"<{len(value):,} characters>" if isinstance(value, str) else f"<{type(value).__name__}>"
+
+
+def _shown(value: object) -> str:
+    """A value as it is written; of a long text its beginning and its length."""
+    if isinstance(value, str) and len(value) > _LONGEST_SHOWN:
+        return f"{value[:_LONGEST_SHOWN]!r}... ({len(value):,} characters)"
+    return repr(value)
 
 
 def _bad(where: str, value: object, allowed: str, fix: str = "") -> Finding:
@@ -199,7 +265,7 @@ def _bad(where: str, value: object, allowed: str, fix: str = "") -> Finding:
         "option-not-allowed",
         Severity.ERROR,
         where,
-        f"{where} is {value!r}.",
+        f"{where} is {_shown(value)}.",
         value,
         allowed,
         fix or f"Correct {where}.",

@@ -92,7 +92,8 @@ class TrainingJobQuestions:
     def _group(self) -> Check:
         group = str(self._backend.options.model_package_group)
         try:
-            own = f":{self._backend.aws.ask_account()}:" in group  # another account's group goes by its ARN only
+            place = f":{self._backend.aws.region}:{self._backend.aws.ask_account()}:"
+            own = place in group  # a group of another place goes by its ARN only
             calls.describe_group(self._backend.aws.client("sagemaker"), group.rpartition("/")[2] if own else group)
         except NotFoundError:
             fix = "Create it: boto3's create_model_package_group, or the SageMaker console."

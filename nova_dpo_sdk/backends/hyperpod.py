@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.aws import AWS, S3Uri
 from nova_dpo_sdk.backends import _manifests as manifests
+from nova_dpo_sdk.backends._arns import foreign_arn
 from nova_dpo_sdk.backends._contract import JobRef, JobSnapshot, JobStatus
 from nova_dpo_sdk.backends._facts import job_facts
 from nova_dpo_sdk.backends._follow import Follower
@@ -199,6 +200,7 @@ class HyperPodBackend:
         ):
             if image is None:
                 found.append(_no_image(what, region, sorted(known), self.catalog))
+        found += foreign_arn("kms_key_id", self.aws.kms_key_id, region)
         return [*found, *_choking_findings(self.options, recipe)]
 
     def _image(self, recipe: Recipe, region: str) -> str | None:

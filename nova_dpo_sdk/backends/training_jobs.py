@@ -12,7 +12,7 @@ from nova_dpo_sdk.backends import _training_request as requests
 from nova_dpo_sdk.backends import _training_submit as sdk
 from nova_dpo_sdk.backends._contract import JobRef, JobSnapshot, JobStatus
 from nova_dpo_sdk.backends._manifest import absolute, find_manifest
-from nova_dpo_sdk.backends._training_options import ROLE_ARN, TrainingJobOptions, option_findings
+from nova_dpo_sdk.backends._training_options import ROLE_ARN, TrainingJobOptions, arn_findings, option_findings
 from nova_dpo_sdk.backends._training_serverless import create_request as serverless_request
 from nova_dpo_sdk.backends._training_serverless import serverless_findings
 from nova_dpo_sdk.backends._training_status import fold, gone
@@ -161,7 +161,7 @@ class TrainingJobBackend:
             found.append(_no_image(region, self.catalog))
         if self.options.model_package and recipe.checkpoint is not None:
             found.append(_two_starts(self.options.model_package, recipe.checkpoint.uri))
-        return found
+        return [*found, *arn_findings(self.options, self.kms_key_id, region, self.role_account)]
 
     def _image(self, recipe: Recipe, region: str) -> str | None:
         return self.options.image or self.catalog.training_image(self.platform, recipe.family, region)
