@@ -23,6 +23,7 @@ Every error says what happened, to which object, and what to do next. Every erro
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar, Protocol
@@ -40,6 +41,10 @@ class Severity(str, Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+_OF_DATA = re.compile(r"(?:.*: )?(?:data|validation)(?P<line> line .*)?", re.DOTALL)
+"""A `where` that means data: of a plan, or of one stage or trial of many, whose name is put before it."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,10 @@ class Finding:
     @property
     def accepted(self) -> str:
         """What would be accepted, as a sentence; empty of a record, where message and fix say it."""
-        if not self.allowed or self.where.startswith(("data line", "validation line")):
+        of_data = _OF_DATA.fullmatch(self.where)
+        if not self.allowed or (of_data and of_data["line"]):
             return ""
-        return f"{self.allowed}." if self.where in ("data", "validation") else f"Allowed: {self.allowed}."
+        return f"{self.allowed}." if of_data else f"Allowed: {self.allowed}."
 
     def __str__(self) -> str:
         source = f"(source: {self.source})" if self.source else ""

@@ -124,6 +124,8 @@ def test_a_reader_that_goes_away_is_no_error_message(shell):
         ('carried with extra=["run.new"].', "carried with --extra run.new."),
         ("Wait again with nova.job('hyperpod://r/c/n/j').wait().", "Wait again with nova-dpo wait hyperpod://r/c/n/j."),
         ("holds its nodes: job.cancel() frees them.", "holds its nodes: nova-dpo cancel frees them."),
+        ("job.logs(follow=True) waits for them.", "nova-dpo logs -f waits for them."),
+        ("Go on with job.logs(follow=True, since=<the last line's at>).", "Go on with nova-dpo logs -f --since TIME, the last line's."),
         ("To try it again, submit plan.again(), its next attempt under its own name.", "To try it again, submit it with the next --attempt, a run under its own name."),
     ],
 )  # fmt: skip

@@ -184,6 +184,8 @@ def test_jobs_lists_what_was_sent_and_logs_tells_its_story(shell, cloud):
     assert shell("jobs", *local).out == "No jobs of this package here.\n"
     sent = shell("submit", "--recipe", shell.recipe("dpo"), "--data", PAIRS, *local, "--json")
     ref = sent.json["ref"]
+    early = shell("logs", ref, *local)
+    assert (early.code, "nova-dpo logs -f waits for them" in " ".join(early.err.split())) == (1, True)
     assert shell("wait", ref, *local).code == 0
     told = shell("jobs", *local, "--technique", "dpo")
     assert told.out == f"{ref}  succeeded\n"

@@ -421,5 +421,9 @@ def test_what_would_be_accepted_is_worded_in_one_place(tmp_path):
     assert str(of_validation) == str(of_a_line).replace("data line", "validation line", 1)
     assert f" {of_all.accepted} " in str(of_all)
     assert "Allowed" not in str(of_all)
+    for place in ("dpo: ", "beta=0.05 replicas=3, beta=0.1 replicas=3: "):  # of a stage, of the trials of a sweep
+        for each in (of_a_line, of_all):
+            assert dataclasses.replace(each, where=place + each.where).accepted == each.accepted
+    assert dataclasses.replace(of_all, where="extra['a: data']").accepted.startswith("Allowed: ")
     field = dataclasses.replace(of_all, where="beta")
     assert f" Allowed: {field.allowed}. " in str(field)

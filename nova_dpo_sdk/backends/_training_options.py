@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends._arns import foreign_arn
 from nova_dpo_sdk.errors import Finding, Severity
 
@@ -231,7 +232,7 @@ def _maps(options: TrainingJobOptions) -> Iterator[Finding]:
         if isinstance(held, Mapping):
             yield from _pairs(name, cast("Mapping[object, object]", held), pairs)
         else:
-            yield _bad(name, held, "texts by name, such as {}")
+            yield _bad(name, _hidden(held) if name == "environment" else held, "texts by name, such as {}")
 
 
 def _pairs(name: str, held: Mapping[object, object], pairs: _Pairs) -> Iterator[Finding]:
@@ -250,7 +251,7 @@ def _pairs(name: str, held: Mapping[object, object], pairs: _Pairs) -> Iterator[
 
 def _hidden(value: object) -> str:
     """What may be said of a value whose text should not get into a log with an error."""
-    return f"<{len(value):,} characters>" if isinstance(value, str) else f"<{type(value).__name__}>"
+    return f"<{plural(len(value), 'character')}>" if isinstance(value, str) else f"<{type(value).__name__}>"
 
 
 def _shown(value: object) -> str:

@@ -89,6 +89,8 @@ _SHELL_WORDS = (
     (r"plan\.again\(\)", "the next --attempt"),
     (r"nova\.job\('([^']+)'\)\.wait\(\)", r"nova-dpo wait \1"),
     (r"\bjob\.(wait|cancel|delete|checkpoint)\(\)", r"nova-dpo \1"),
+    (r"\bjob\.logs\(follow=True\)", "nova-dpo logs -f"),
+    (r"\bjob\.logs\(follow=True, since=<the last line's at>\)", "nova-dpo logs -f --since TIME, the last line's"),
     (r"\bjob\.result\(\)", "nova-dpo wait"),
     (r"take it from job\.ref", "submit prints it"),
     (r"Convert it with ChatDataset\.convert,", "Convert it with --kind chat,"),
