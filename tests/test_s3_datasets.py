@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import gzip
 import hashlib
+import pickle
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -60,6 +62,18 @@ class Held:
     def read(self, start: int, end: int) -> bytes:
         self.asked.append((start, end))
         return self.data[start:end]
+
+
+def test_data_in_s3_are_copied_and_refuse_to_be_pickled(aws: AWS, tmp_path: Path) -> None:
+    put(aws, "all.jsonl", *GOOD)
+    data = PreferenceDataset.from_s3(f"{ROOT}/all.jsonl", aws=aws)
+    copied = copy.deepcopy(data)
+    assert copied == data
+    assert copied.report().good == 300
+    with pytest.raises(DatasetError, match=r"all\.jsonl cannot be pickled: .* from_s3\(\)"):
+        pickle.dumps(data)
+    here = PreferenceDataset.from_jsonl(tmp_path / "all.jsonl", rules={"few-records": "off"})
+    assert pickle.loads(pickle.dumps(here)) == here  # noqa: S301 - our own bytes
 
 
 def test_an_object_is_checked_where_it_is(aws: AWS, tmp_path: Path) -> None:

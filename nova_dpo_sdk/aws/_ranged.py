@@ -33,6 +33,16 @@ class RangedObject:
     store: ObjectStore = field(repr=False, compare=False)
     clock: Clock = field(repr=False, compare=False)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> RangedObject:
+        """The same: it is a value, and the connection behind it is nothing to copy."""
+        return self
+
+    def __reduce__(self) -> Any:
+        raise DatasetError(
+            f"{self.name} cannot be pickled: data in S3 hold a connection to AWS and its credentials. Pass the address "
+            "on, and open it with from_s3() in the other process."
+        )
+
     def read(self, start: int, end: int) -> bytes:
         """The bytes from `start` up to `end`, that one not included.
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
 from nova_dpo_sdk.errors import ConfigurationError
@@ -155,7 +154,7 @@ def _row(at: datetime, text: str) -> MetricRow | None:
         epoch=epoch if epoch is not None else float(word[1]) if word else None,
         loss=_first(values, _LOSSES),
         lr=_first(values, _RATES),
-        values=MappingProxyType(values),
+        values=values,
     )
 
 

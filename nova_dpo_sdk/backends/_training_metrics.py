@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from nova_dpo_sdk.aws._errors import aws_errors
@@ -98,5 +97,5 @@ def _metric(row: _Row, at: datetime) -> MetricRow:
         epoch=epoch,
         loss=row.get("training_loss"),
         lr=row.get("learning_rate"),
-        values=MappingProxyType(values),
+        values=values,
     )
