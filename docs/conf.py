@@ -1,4 +1,4 @@
-"""Sphinx settings. Pages below `generated/` are written from the code before each build, so they cannot be out of date."""
+"""Sphinx settings. The tables in `generated/` are written from the code before each build; pages include them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ project = "nova-dpo-sdk"
 author = "The nova-dpo-sdk authors"
 release = nova_dpo_sdk.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "generated"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
@@ -60,7 +60,7 @@ def with_its_colon(_app: Sphinx, what: str, _name: str, _obj: object, _options: 
 
 
 def setup(app: Sphinx) -> None:
-    """Write the generated pages when a build begins."""
+    """Write the generated tables when a build begins."""
     app.connect("builder-inited", lambda _: tables.write(Path(__file__).parent / "generated"))
     app.connect("autodoc-process-docstring", as_restructured, priority=100)
     app.connect("autodoc-process-docstring", with_its_colon, priority=900)

@@ -1,4 +1,4 @@
-"""Pages made from the code: the catalog, the rules of data, the commands, the permissions, the states of a job."""
+"""Tables made from the code for pages of the reference: the catalog, rules of data, commands, permissions, states, faults."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ACCOUNT = "123456789012"
 
 
 def write(folder: Path) -> None:
-    """Write every page whose text has changed."""
+    """Write the tables of every page whose text has changed."""
     folder.mkdir(exist_ok=True)
     pages = {
         "catalog": catalog(),
@@ -56,11 +56,7 @@ def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[s
 def catalog() -> Iterator[str]:
     """Models, limits, images and sources."""
     held = Catalog.packaged()
-    yield "# Catalog"
-    yield ""
-    yield f"What Nova offers, as revision {held.revision} of the packaged catalog says it; the same data as"
-    yield "`Catalog.packaged()`. What lies outside a limit is an error; a *caution* is what only some documents refuse"
-    yield "(disputed) or advise against (unusual), and is a warning."
+    yield f"Revision {held.revision}."
     yield ""
     yield "## Models"
     yield ""
@@ -101,11 +97,6 @@ def _span(bounds: Bounds, default: object) -> str:
 
 def rules() -> Iterator[str]:
     """Every rule of training data."""
-    yield "# Rules of training data"
-    yield ""
-    yield 'What `nova-dpo data check` and `report()` hold every line against. `rules={code: "warning"}`, or'
-    yield "`--rule CODE=off`, turns a rule down, except for those marked *fixed*."
-    yield ""
     rows = [
         (f"`{r.code}`", f"{r.severity}{' (fixed)' if r.fixed else ''}", r.says, r.fix, r.source) for r in RULES.values()
     ]
@@ -119,11 +110,6 @@ def rules() -> Iterator[str]:
 
 def commands() -> Iterator[str]:
     """The help of every command."""
-    yield "# Commands"
-    yield ""
-    yield "The texts that `--help` prints. Exit codes: 0 all is well, 1 findings, a failed job or an error, 2 wrong usage,"
-    yield "130 interrupted by Ctrl-C."
-    yield ""
     for name, each in walk("nova-dpo", parser()):
         yield f"{'#' * (2 if name.count(' ') < 2 else 3)} {name}"
         yield ""
@@ -148,11 +134,6 @@ def permissions() -> Iterator[str]:
     training = TrainingJobBackend(
         role=f"arn:aws:iam::{ACCOUNT}:role/nova-execution", region="us-east-1", account=ACCOUNT
     )
-    yield "# Permissions"
-    yield ""
-    yield "Made from the calls that the package makes. Print your own with"
-    yield "`nova-dpo permissions --cluster NAME --output S3`; a test runs a working day under them."
-    yield ""
     for title, backend in (("HyperPod", place), ("Training Jobs", training)):
         yield f"## IAM policy for {title}"
         yield ""
@@ -174,20 +155,11 @@ def permissions() -> Iterator[str]:
 
 def states() -> Iterator[str]:
     """The states of a job and what to do."""
-    yield "# States of a job"
-    yield ""
-    yield "What a job is doing, as `status` tells it, whether that is the end, and what to do when nothing better is known;"
-    yield "a snapshot's own `next_step` says it closer to the case. `nova-dpo status` says the same in words of the shell."
-    yield ""
     rows = [(f"`{s.value}`", "yes" if s.is_terminal else "no", _OF_STATUS[s]) for s in JobStatus]
     yield from table(("state", "over", "what to do"), rows)
 
 
 def faults() -> Iterator[str]:
     """What can be made to go wrong."""
-    yield "# Faults of the rehearsal cloud"
-    yield ""
-    yield '`cloud.script_fault("node-loss", lasts=60)`, or `nova-dpo demo --fault node-loss`.'
-    yield ""
     yield from table(("fault of a job", "what happens"), ((f"`{k}`", v) for k, v in JOB_FAULTS.items()))
     yield from table(("fault of the API", "what happens"), ((f"`{k}`", v) for k, v in API_FAULTS.items()))

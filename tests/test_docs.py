@@ -198,6 +198,30 @@ def test_programs_fit_the_page(path: Path):
     assert [line for line in lines if len(line) > 105] == []
 
 
+LINK = re.compile(r"""\]\((?P<to>[^)\s]+)|(?:src|srcset|href)="(?P<of_html>[^"]+)\"""")
+WRITTEN = [*TREE.glob("*.md"), *(TREE / "docs").rglob("*.md"), *(TREE / "examples").rglob("*.md")]
+WRITTEN = [page for page in WRITTEN if not {"generated", "_build"} & {*page.relative_to(TREE).parts}]
+
+
+def dead_links(page: Path) -> list[str]:
+    """Relative links that lead to no file which everybody has who has the repository."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    files = [(found["to"] or found["of_html"]).partition("#")[0] for found in LINK.finditer(text)]
+    near = [file for file in files if file and ":" not in file]
+    return [file for file in near if "generated" in Path(file).parts or not (page.parent / file).exists()]
+
+
+def test_every_relative_link_leads_to_a_file_of_the_repository():
+    assert len(WRITTEN) > 20
+    assert {str(page.relative_to(TREE)): dead for page in WRITTEN if (dead := dead_links(page))} == {}
+
+
+def test_a_dead_link_is_noticed(tmp_path: Path):
+    page = tmp_path / "page.md"
+    page.write_text('[a](page.md#x) [b](https://x.y) [c](gone.md) [d](generated/cli.md)\n<img src="gone.svg">\n')
+    assert dead_links(page) == ["gone.md", "generated/cli.md", "gone.svg"]
+
+
 def test_a_block_that_fails_is_noticed(page: Page):
     with pytest.raises(ZeroDivisionError):
         page.python("1 / 0", 1, "x.md")
