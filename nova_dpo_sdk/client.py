@@ -46,7 +46,7 @@ class NovaClient:
 
     def __init__(self, backend: Backend, output: str) -> None:
         self.backend = backend
-        self.output = S3Uri.parse(output.rstrip("/"))
+        self.output = S3Uri.parse(output).join()
 
     def __repr__(self) -> str:
         return f"NovaClient({self.backend!r}, output={str(self.output)!r})"

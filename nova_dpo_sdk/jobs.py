@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk._time import ticks
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends import Backend, Deletes, JobRef, JobSnapshot, JobStatus, LogWish
 from nova_dpo_sdk.backends._metrics import read_metrics
 from nova_dpo_sdk.catalog import NovaModel, Platform, Technique, TuningKind
@@ -452,7 +453,7 @@ def _followed(handles: dict[str, list[Job]], news: Iterator[JobSnapshot], timeou
             f"{JobRef.parse(ref).name} ({seen.status if seen else 'not seen'})" for ref, seen in left.items()
         )
         raise JobTimeoutError(
-            f"Stopped watching after {timeout:.0f} s; {len(left)} of {len(handles)} jobs run on: "
+            f"Stopped watching after {timeout:.0f} s; {len(left)} of {plural(len(handles), 'job')} run on: "
             f"{textwrap.shorten(shown, 1000, placeholder=' ...')}. Watch them again to go on.",
             ref=first,
             snapshot=left[first],

@@ -163,6 +163,17 @@ def test_what_needs_the_sagemaker_sdk_runs_with_it(page: Page):
     run(path, page, sagemaker=True)
 
 
+def test_a_program_that_says_its_plan_is_good_needs_no_settings(page: Page, monkeypatch: pytest.MonkeyPatch):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    names: dict[str, Any] = {"page": page}
+    for language, _, source in blocks(TREE / "docs" / "guides" / "training-jobs.md"):
+        if language == "python":
+            exec(source, names)  # noqa: S102 - our own documentation
+    assert names["plan"].ok
+
+
 def run(path: Path, page: Page, *, sagemaker: bool = False) -> None:
     for language, line, source in blocks(path, sagemaker=sagemaker):
         place = f"{path.name}:{line}"

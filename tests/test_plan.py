@@ -187,7 +187,26 @@ def test_a_region_that_nobody_set_is_a_finding(pairs, monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     plan = offline(region=None).plan(RECIPE, pairs)
-    assert "region-missing" in {f.code for f in plan.errors}
+    (told,) = [f for f in plan.errors if f.code == "region-missing"]
+    monkeypatch.setenv(re.findall(r"AWS_\w+", told.fix)[0], "us-east-1")
+    assert offline(region=None).plan(RECIPE, pairs).ok
+
+
+def test_one_of_a_kind_is_told_as_one(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair("Which?", "This.", "That.")) + "\n")
+    recipe = RECIPE.replace(replicas=1, max_epochs=1, warmup_steps=10)
+    text = " ".join(str(offline().plan(recipe, PreferenceDataset.from_jsonl(tmp_path / "pairs.jsonl"))).split())
+    assert "There is 1 good pair." in text
+    assert "training on 1 record ends after 1 step:" in text
+    assert ", 1 replica " in text
+    assert "1 error, " in text
+    assert re.findall(r"(?<![\d.,])1 [a-z]+s\b", text) == []
+
+
+@pytest.mark.parametrize("output", [None, 5, b"s3://acme-nova/runs", "acme-nova/runs"])
+def test_an_output_that_is_no_address_is_refused(output):
+    with pytest.raises(ConfigurationError, match=r"is not an S3 address\. Write s3://bucket/key"):
+        NovaClient(offline().backend, output)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk._time import SystemClock
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.errors import (
     AccessDeniedError,
     AWSError,
@@ -202,7 +203,7 @@ def _verdict(code: str, status: int, skew: float) -> tuple[type[AWSError], str]:
 def _clock_sentence(skew: float) -> str:
     if abs(skew) < 1:
         return "this machine's clock and AWS's disagree"
-    return f"this machine's clock is {abs(skew):.0f} minutes {'ahead of' if skew > 0 else 'behind'} AWS's"
+    return f"this machine's clock is {plural(round(abs(skew)), 'minute')} {'ahead of' if skew > 0 else 'behind'} AWS's"
 
 
 def _skew_minutes(date: object) -> float:

@@ -59,7 +59,7 @@ class S3Uri:
         Raises:
             ConfigurationError: The text is anything else.
         """
-        scheme, found, rest = text.partition("://")
+        scheme, found, rest = str(text).partition("://")  # None and its like are no addresses either
         if not found or scheme != "s3":
             raise ConfigurationError(f"{text!r} is not an S3 address. Write s3://bucket/key.")
         bucket, _, key = rest.partition("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import are, plural
 from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.backends import _manifests as manifests
 from nova_dpo_sdk.backends._hyperpod_questions import IN_SERVICE, NOT_QUITE, ClusterQuestions, no_operator
@@ -110,7 +111,7 @@ class HyperPodPreflight(ClusterQuestions):
                     held.size, "", "A submit will send the planned bytes again.",
                 )  # fmt: skip
                 return Check("data set", "other bytes are there", (finding,))
-        return Check("data set", f"{there} of {len(planned)} files are there already")
+        return Check("data set", f"{there} of {plural(len(planned), 'file')} {are(there)} there already")
 
     def _namespace(self) -> Check:
         api, namespace = self._backend.api(), self._backend.namespace
@@ -193,7 +194,8 @@ def _group_findings(group: InstanceGroup, replicas: int) -> list[Finding]:
         growing = group.target_count >= replicas
         found.append(
             Finding("instance-group-too-small", Severity.WARNING if growing else Severity.ERROR, "replicas",
-                    f"Instance group {group.name} has {group.current_count} instances, {replicas} are needed"
+                    f"Instance group {group.name} has {plural(group.current_count, 'instance')}, "
+                    f"{replicas} {are(replicas)} needed"
                     + (f"; it is growing to {group.target_count}." if growing else "."),
                     replicas, f"at most {group.current_count}",
                     "Wait until it has grown." if growing else "Have the group scaled up, or use fewer replicas.")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Metrics(Sequence[MetricRow]):
         return len(self._rows)
 
     def __repr__(self) -> str:
-        return f"<Metrics of {self._name or 'a run'}: {len(self._rows)} rows>"
+        return f"<Metrics of {self._name or 'a run'}: {plural(len(self._rows), 'row')}>"
 
     def __str__(self) -> str:
         if not self._rows:

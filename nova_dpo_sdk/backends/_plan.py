@@ -353,7 +353,8 @@ def _images_elsewhere(role: str, data: Dataset, output: S3Uri) -> Iterable[Findi
             code="images-in-another-bucket",
             severity=Severity.WARNING,
             where=role,
-            message=f"{len(outside):,} images go to another bucket than the data, such as {outside[0].uri}.",
+            message=f"{plural(len(outside), 'image')} would go to another bucket than the data, "
+            f"such as {outside[0].uri}.",
             value=outside[0].uri,
             allowed=f"Images lie in s3://{output.bucket}/, as the data will",
             fix=f"Write the records with with_images(output={str(output)!r}).",
@@ -391,8 +392,8 @@ def _warm_up(recipe: Recipe, records: int) -> Iterable[Finding]:
             code="warmup-outlasts-training",
             severity=Severity.WARNING,
             where="warmup_steps",
-            message=f"warmup_steps is {warm_up}, but {records} records make only {steps} steps: "
-            "the learning rate never reaches lr.",
+            message=f"warmup_steps is {warm_up}, but training on {plural(records, 'record')} ends after "
+            f"{plural(steps, 'step')}: the learning rate never reaches lr.",
             value=warm_up,
             allowed=f"below {steps}",
             fix="Lower warmup_steps or global_batch_size, or train on more data.",

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends._resources import NAMESPACES, PYTORCHJOBS
 from nova_dpo_sdk.errors import ClusterError
 
@@ -96,8 +97,8 @@ def _explained_401(answer: Answer, now: datetime) -> str:
         minutes = (now - theirs).total_seconds() / 60
         side = "ahead of" if minutes > 0 else "behind"
         return (
-            f"the token was refused because this machine's clock is {abs(minutes):.0f} minutes {side} the cluster's. "
-            "Set the clock (chrony, NTP)."
+            f"the token was refused because this machine's clock is {plural(round(abs(minutes)), 'minute')} {side} "
+            "the cluster's. Set the clock (chrony, NTP)."
         )
     return (
         "the cluster does not know this AWS identity; a token made anew was refused too. Have an EKS access entry made "

@@ -6,6 +6,7 @@ import html
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends._snapshots import LEFT
 from nova_dpo_sdk.catalog import SERVERLESS, Platform
 from nova_dpo_sdk.errors import Finding, Severity
@@ -69,7 +70,7 @@ def plan_head(plan: Plan) -> list[str]:
     """The few lines that tell one plan from another."""
     recipe = plan.recipe
     serverless = _is_serverless(plan)
-    crew = "instances that AWS chooses" if serverless else f"{recipe.replicas} replicas"
+    crew = "instances that AWS chooses" if serverless else plural(recipe.replicas, "replica")
     left = _LEFT[SERVERLESS if serverless else plan.backend.platform]
     rows = [
         ("plan", plan.name + (f" (attempt {plan.attempt})" if plan.attempt > 1 else "")),
@@ -87,7 +88,7 @@ def plan_head(plan: Plan) -> list[str]:
 
 
 def _upload_line(upload: Upload) -> str:
-    amount = f"({upload.records:,} records, {size(upload.size)})"
+    amount = f"({plural(upload.records, 'record')}, {size(upload.size)})"
     if upload.in_place:
         return f"{upload.uri} {amount}\nstays where it is"
     return f"{upload.path} {amount}\n-> {upload.uri}"
@@ -116,7 +117,7 @@ def findings_text(findings: Iterable[Finding]) -> list[str]:
 
 def verdict(plan: Plan) -> str:
     """Whether it can be submitted, in one line."""
-    counts = f"{len(plan.errors)} error{_s(plan.errors)}, {len(plan.warnings)} warning{_s(plan.warnings)}"
+    counts = f"{plural(len(plan.errors), 'error')}, {plural(len(plan.warnings), 'warning')}"
     return f"{counts}. " + (
         "Nothing was sent; ready to submit." if plan.ok else "Nothing was sent; cannot be submitted."
     )
@@ -147,7 +148,3 @@ def size(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{count} B"
-
-
-def _s(items: Sequence[object]) -> str:
-    return "" if len(items) == 1 else "s"

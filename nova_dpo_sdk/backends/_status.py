@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends._contract import JobSnapshot, JobStatus
 from nova_dpo_sdk.backends._facts import JobFacts, PodFacts, Trouble, job_facts, pod_facts
 from nova_dpo_sdk.backends._next_steps import next_step
@@ -300,7 +301,7 @@ def _earliest(pods: list[PodFacts]) -> datetime | None:
 
 
 def _minutes(age: timedelta) -> str:
-    return f"{age.total_seconds() / 60:.0f} minutes"
+    return plural(round(age.total_seconds() / 60), "minute")
 
 
 def _times(count: int) -> str:

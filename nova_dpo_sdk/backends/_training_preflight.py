@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from nova_dpo_sdk._words import are, plural
 from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.aws import _training_checks as checks
 from nova_dpo_sdk.aws import _training_jobs as calls
@@ -70,7 +71,7 @@ class TrainingJobPreflight(TrainingJobQuestions):
                 finding = Finding("data-changed", Severity.ERROR, "data", message, str(uri), "", fix)
                 return Check("data set", "changed since it was planned", (finding,))
             there += held is not None
-        return Check("data set", f"{there} of {len(planned)} files are there already", tuple(unsure))
+        return Check("data set", f"{there} of {plural(len(planned), 'file')} {are(there)} there already", tuple(unsure))
 
     def _name(self) -> Check:
         plan, backend = self._plan, self._backend

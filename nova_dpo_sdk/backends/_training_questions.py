@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.aws import _training_checks as checks
 from nova_dpo_sdk.aws import _training_jobs as calls
 from nova_dpo_sdk.backends import _training_submit as sdk
@@ -120,7 +121,7 @@ class TrainingJobQuestions:
                 "network", "several VPCs", (wrong("network-torn", "options.subnets", message, options.subnets),)
             )
         free = sum(each.free_addresses for each in found)
-        return Check("network", f"{len(found)} subnets in {', '.join(vpcs)}, {free} free addresses")
+        return Check("network", f"{plural(len(found), 'subnet')} in {', '.join(vpcs)}, free addresses: {free:,}")
 
 
 def told(question: str, ask: Callable[[], Check]) -> Check:

@@ -136,7 +136,7 @@ class _Demo:
         else:
             made, origin = self._converted(label, kind, path), path
         report = made.report()
-        state = f"{report.records:,} records, " + ("good" if report.ok else f"{report.bad:,} of them bad")
+        state = f"{plural(report.records, 'record')}, " + ("good" if report.ok else f"{report.bad:,} of them bad")
         self.screen.row(label, f"{state} ({origin})", "" if report.ok else "error")
         self._findings(report.findings())
         return made, report

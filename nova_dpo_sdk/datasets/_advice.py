@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk._words import plural
+from nova_dpo_sdk._words import are, plural
 from nova_dpo_sdk.catalog import Catalog, Combination, NovaModel, Technique, TuningKind
 from nova_dpo_sdk.datasets import _rules
 from nova_dpo_sdk.errors import ConfigurationError
@@ -75,7 +75,7 @@ class Advice:
 
     def headline(self) -> str:
         """For which model, batch and number of steps it holds."""
-        steps = f", {self.total_steps:,} steps" if self.total_steps is not None else ""
+        steps = f", {plural(self.total_steps, 'step')}" if self.total_steps is not None else ""
         return f"for {self.model} at global_batch_size {self.global_batch_size}{steps}:"
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,8 +169,7 @@ def _beyond(profile: Profile, value: int) -> str:
     """What a `max_length` does not hold; empty when it holds all."""
     too_long = min(profile.tokens.above(value), profile.records)
     if too_long:
-        are = "is" if too_long == 1 else "are"
-        return f"about {plural(too_long, 'record')} {are} longer and will be cut off or left out."
+        return f"about {plural(too_long, 'record')} {are(too_long)} longer and will be cut off or left out."
     if profile.longest > value:
         return "none that was measured is longer, but others may be; they will be cut off or left out."
     return ""
@@ -221,7 +220,7 @@ def _warm_up(profile: Profile, offer: Combination, total: int | None, given: int
     warning = ""
     if total is not None and planned >= total:
         whose = "the default of" if given is None else "your"
-        warning = f"{whose} {planned} would outlast the training of {total:,} steps: lr is never reached."
+        warning = f"{whose} {planned} would outlast the training of {plural(total, 'step')}: lr is never reached."
     sources = _titles(_GUIDE, *limit.bounds.source) if pace else _titles(*limit.bounds.source)
     return Recommendation("warmup_steps", capped, reason, sources, warning)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
-from nova_dpo_sdk._words import plural
+from nova_dpo_sdk._words import are, plural
 from nova_dpo_sdk.datasets._exact import Explainer
 from nova_dpo_sdk.datasets._lines import open_file
 from nova_dpo_sdk.datasets._remote import ByteSource, ByteStore, RangedStream, find_sources, named
@@ -280,9 +280,8 @@ class Dataset:
 
     def _good(self, report: Report) -> Report:
         if report.errors:
-            are = "is" if report.bad == 1 else "are"
-            what = f"{report.bad:,} of {plural(report.records, 'record')} {are} bad ({plural(report.errors, 'error')})"
-            message = f"{self.where}: {what}."
+            some = f"{report.bad:,} of {plural(report.records, 'record')} {are(report.bad)}"
+            message = f"{self.where}: {some} bad ({plural(report.errors, 'error')})."
             raise DatasetError(message, [finding for finding in report.findings() if finding.is_error])
         return report
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
-from nova_dpo_sdk._words import plural
+from nova_dpo_sdk._words import are, plural
 from nova_dpo_sdk.datasets import _facts, _rules
 from nova_dpo_sdk.datasets._lines import BOM
 from nova_dpo_sdk.datasets._search import finder
@@ -333,7 +333,7 @@ _S3_PLAIN = re.compile(r"s3://[A-Za-z0-9_\-/.]+\Z")
 
 
 def _are(count: int, noun: str) -> str:
-    return f"{'is' if count == 1 else 'are'} {plural(count, noun)}"
+    return f"{are(count)} {plural(count, noun)}"
 
 
 def _local_path(image: Any) -> str:

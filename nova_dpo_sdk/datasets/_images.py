@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.datasets import _rules
 from nova_dpo_sdk.datasets._files import refuse_same, replacing_all
 from nova_dpo_sdk.datasets._records import lines
@@ -163,7 +164,7 @@ class _Gallery:
 
     def refuse_bad(self, data: Dataset) -> None:
         if self._bad:
-            message = f"{data.where}: {self._bad_count:,} images cannot be used; nothing was written."
+            message = f"{data.where}: {plural(self._bad_count, 'image')} cannot be used; nothing was written."
             raise DatasetError(message, self._bad)
 
     def images(self) -> tuple[LocalImage, ...]:

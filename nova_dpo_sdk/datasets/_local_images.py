@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.datasets._mend import Drop
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def place_local(record: Mapping[str, Any], notes: Notes) -> None:
     asked = [turn for turn in record["messages"] if turn["role"] == "user"]
     places = sum(item["text"].count(PLACE) for turn in asked for item in turn["content"])
     if places not in (0, len(images)):
-        raise Drop("image-places", f"{places} places, {len(images)} images")
-    notes.mend("image-placed", f"{len(images)} images")
+        raise Drop("image-places", f"{plural(places, 'place')}, {plural(len(images), 'image')}")
+    notes.mend("image-placed", plural(len(images), "image"))
     if not places:
         asked[0]["content"] = [*map(_image, images), *asked[0]["content"]]
         return

@@ -7,7 +7,7 @@ from collections.abc import Mapping  # noqa: TC003 - dataclass fields
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk._words import plural
+from nova_dpo_sdk._words import are, have, plural
 from nova_dpo_sdk.catalog import NovaModel, TuningKind
 from nova_dpo_sdk.datasets._advice import Advice, advise
 from nova_dpo_sdk.datasets._census import Census, tokens_of
@@ -56,8 +56,9 @@ class Overlap:
     def __str__(self) -> str:
         about = "" if self.exact else "about "
         share = f" ({self.shared / self.prompts:.1%})" if self.prompts else ""
-        leak = f"{about}{self.shared:,} of {self.prompts:,} prompts{share} are trained on too"
-        return f"{self.name}: {self.records:,} records; {leak if self.shared else 'no prompt is trained on too'}"
+        leak = f"{about}{self.shared:,} of {plural(self.prompts, 'prompt')}{share} {are(self.shared)} trained on too"
+        told = leak if self.shared else "no prompt is trained on too"
+        return f"{self.name}: {plural(self.records, 'record')}; {told}"
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,9 @@ class Profile:
     def remarks(self) -> list[str]:
         """The same data in sentences."""
         found = [f"* {self.token_method}"]
+        whole = plural(self.records, "record")
         if self.measured < self.records:
-            part = f"measured on {self.measured:,} of {self.records:,} records, spread over the file"
+            part = f"measured on {self.measured:,} of {whole}, spread over the file"
             found.append(f"{part}; no record's text is longer than {self.longest:,} tokens")
         if self.kind == "preference" and self.records:
             share = self.margin.above(0) / max(1, self.margin.count)
@@ -202,11 +204,11 @@ class Profile:
             named = ", ".join(f"{name} {count / total:.1%}" for name, count in self.scripts.items())
             found.append(f"scripts: {named}")
         if self.system_records not in (0, self.records):
-            found.append(f"{self.system_records:,} of {self.records:,} records have a system prompt")
+            found.append(f"{self.system_records:,} of {whole} {have(self.system_records)} a system prompt")
         if self.image_records:
-            found.append(f"{self.image_records:,} of {self.records:,} records have images")
+            found.append(f"{self.image_records:,} of {whole} {have(self.image_records)} images")
         if others := self.media_records - self.image_records:
-            found.append(f"{others:,} of {self.records:,} records have videos or documents")
+            found.append(f"{others:,} of {whole} {have(others)} videos or documents")
         if self.overlap is not None:
             found.append(f"validation {self.overlap}")
         return found
@@ -214,7 +216,7 @@ class Profile:
     def headline(self) -> str:
         """The file, its kind and its numbers of records and prompts."""
         about = "" if self.prompts_exact else "about "
-        is_lost = f"{plural(self.unreadable, 'line')} {'is' if self.unreadable == 1 else 'are'} no such record"
+        is_lost = f"{plural(self.unreadable, 'line')} {are(self.unreadable)} no such record"
         lost = f"; {is_lost} (run check())" if self.unreadable else ""
         records = plural(self.records, f"{self.kind} record")
         return f"{self.name}: {records}, {about}{plural(self.prompts, 'different prompt')}{lost}"

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk._words import plural
+from nova_dpo_sdk._words import are, have, plural
 from nova_dpo_sdk.datasets import _facts
 from nova_dpo_sdk.datasets._rules import LIMITS, RULES, severities
 from nova_dpo_sdk.errors import Finding, Severity
@@ -157,7 +157,8 @@ class Report:
         if self.kind == "preference" and self.image_records:
             found += self._against_images(max_length)
         if max_length and (too_long := sum(self.lengths[max_length // _facts.LENGTH_STEP :])):
-            message = f"About {too_long:,} of {self.good:,} records are longer than {max_length:,} tokens."
+            some = f"About {too_long:,} of {plural(self.good, 'record')} {are(too_long)}"
+            message = f"{some} longer than {max_length:,} tokens."
             found.append(_run("records-too-long", too_long, message))
         return found
 
@@ -167,11 +168,11 @@ class Report:
             found.append(_run("model-without-dpo", model, f"The model is {model}, the data are preference pairs."))
         media = self.image_records + self.video_records
         if model == "nova-micro" and media:
-            found.append(_run("model-text-only", media, f"{media:,} records have images or videos."))
+            found.append(_run("model-text-only", media, f"{plural(media, 'record')} {have(media)} images or videos."))
         lacking = ("webp", "webm") if model == "nova-lite-2" else ("document", "reasoning", "tools")
         for feature in lacking:
             if count := self.features.get(feature, 0):
-                message = f"{count:,} records have {feature}, which {model} does not read."
+                message = f"{plural(count, 'record')} {have(count)} {feature}, which {model} does not read."
                 found.append(_run("model-without-feature", count, message))
         return found
 
@@ -179,19 +180,20 @@ class Report:
         found: list[Finding] = []
         recommended = LIMITS["recommended-pairs"].value
         if self.kind == "preference" and self.good < recommended:
-            found.append(_run("few-records", self.good, f"There are {self.good:,} good pairs."))
+            found.append(_run("few-records", self.good, f"There {are(self.good)} {plural(self.good, 'good pair')}."))
         if self.good < global_batch_size:
-            message = f"There are {self.good:,} good records; a batch takes {global_batch_size:,}."
+            message = f"There {are(self.good)} {plural(self.good, 'good record')}; a batch takes {global_batch_size:,}."
             found.append(_run("fewer-than-a-batch", self.good, message))
         return found
 
     def _against_images(self, max_length: int) -> list[Finding]:
         found: list[Finding] = []
         if self.image_records > LIMITS["image-records"].value:
-            message = f"There are {self.image_records:,} image records."
+            message = f"There {are(self.image_records)} {plural(self.image_records, 'image record')}."
             found.append(_run("too-many-image-records", self.image_records, message))
         if max_length > LIMITS["image-max-length"].value:
-            message = f"max_length is {max_length:,} and {self.image_records:,} records have images."
+            some = f"{plural(self.image_records, 'record')} {have(self.image_records)}"
+            message = f"max_length is {max_length:,} and {some} images."
             found.append(_run("image-max-length", max_length, message))
         return found
 
