@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from typing import cast
 
 import pytest
 from aws_loopback import ACCOUNT, LoopbackSession, moto_server
@@ -39,7 +40,7 @@ def test_the_region_of_the_environment_is_found(monkeypatch: pytest.MonkeyPatch)
     assert AWS().region == "eu-west-2"
 
 
-@pytest.mark.parametrize("account", ["", "12345678901", "acme", "1234567890123"])
+@pytest.mark.parametrize("account", ["", "12345678901", "acme", "1234567890123", cast("str", 123456789012)])
 def test_an_account_that_is_not_twelve_digits_is_refused(account: str) -> None:
     with pytest.raises(ConfigurationError, match="twelve digits"):
         AWS(account=account)

@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nova_dpo_sdk import DPORecipe, HyperPodBackend, HyperPodOptions, LoRA, NovaModel, Recipe
+from nova_dpo_sdk import (
+    DPORecipe,
+    HyperPodBackend,
+    HyperPodOptions,
+    LoRA,
+    NovaModel,
+    Recipe,
+    TrainingJobBackend,
+    TrainingJobOptions,
+)
 from nova_dpo_sdk.catalog import Catalog
 from nova_dpo_sdk.errors import ConfigurationError
 
@@ -130,6 +139,87 @@ def test_every_wrong_option_is_said_at_once():
         "cluster", "namespace", "profile", "backoff_limit", "priority_class", "labels['app']", "labels['team']",
         "annotations['x']",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "wheres"),
+    [
+        ({"labels": None, "annotations": ["x"]}, {"labels", "annotations"}),
+        ({"labels": {1: "a"}, "annotations": {"a": "\ud800", "b": "\u00e9"}}, {"labels[1]", "annotations['a']"}),
+        ({"priority_class": 1, "image": 2, "backoff_limit": 2**40}, {"priority_class", "image", "backoff_limit"}),
+        ({"active_deadline_seconds": 2**70}, {"active_deadline_seconds"}),
+        ({"active_deadline_seconds": 0, "backoff_limit": 0}, {"active_deadline_seconds"}),
+    ],
+)
+def test_options_of_another_kind_are_named(options, wheres):
+    with pytest.raises(ConfigurationError) as error:
+        HyperPodBackend("research", account=123456789012, options=HyperPodOptions(**options))
+    assert {finding.where for finding in error.value.findings} == {"account", *wheres}
+
+
+ECR = "708977205387.dkr.ecr.us-east-1.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "",
+        "not an image!!",
+        "a/b:c\n",
+        f"{ECR}/Repo:tag",
+        "a//b",
+        "a/b:",
+        "a/b@sha256:12",
+        "a:b:c",
+        "a/b:-x",
+        "a/\u00e9:1",
+    ],
+)
+def test_an_image_that_is_no_reference_is_refused_everywhere(image):
+    with pytest.raises(ConfigurationError, match=r"init_image is(.|\n)*repository in lower case"):
+        HyperPodBackend("research", options=HyperPodOptions(image=image, init_image=image))
+    with pytest.raises(ConfigurationError, match="repository in lower case"):
+        TrainingJobBackend("arn:aws:iam::123456789012:role/nova", options=TrainingJobOptions(image=image))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "nova",
+        "registry/own:1",
+        "localhost:5000/a/b",
+        f"{ECR}/my.repo_x/y__z--1:V1.2_3-x",
+        f"a.b/c:1@sha256:{'0a' * 32}",
+    ],
+)
+def test_an_image_of_one_s_own_is_nobody_s_business(image):
+    recipe = DPORecipe(name="run", model=NovaModel.MICRO)
+    assert backend(region="us-east-1", image=image, init_image=image).findings(recipe) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "codes"),
+    [
+        (f"{ECR}/nova-fine-tune-repo:SM-HP-DPO-latest", []),
+        (f"{ECR}/nova-fine-tune-repo:SM-HP-DPO-v1.2", []),
+        (f"{ECR}/nova-fine-tune-repo:SM-HP-SFT-latest", ["image-of-another-kind"]),
+        (f"{ECR}/nova-fine-tune-repo:SM-HP-SFT-V2-latest", ["image-of-another-kind"]),
+        (f"{ECR}/nova-fine-tune-repo:SM-TJ-DPO-latest", ["image-of-another-kind"]),
+        (f"{ECR.replace('east-1', 'west-2')}/mine:1", ["image-in-another-region"]),
+    ],
+)
+def test_an_image_that_does_not_fit_the_run_is_doubted(image, codes):
+    found = backend(region="us-east-1", image=image).findings(DPORecipe(name="run", model=NovaModel.MICRO))
+    assert [(each.code, each.is_error) for each in found] == [(code, False) for code in codes]
+
+
+def test_the_image_of_a_training_job_and_of_the_init_container_are_doubted_too():
+    options = TrainingJobOptions(image=f"{ECR}/nova-fine-tune-repo:SM-HP-DPO-latest")
+    place = TrainingJobBackend("arn:aws:iam::123456789012:role/nova", region="us-east-1", options=options)
+    recipe = DPORecipe(name="run", model=NovaModel.MICRO)
+    assert [each.code for each in place.findings(recipe)] == ["image-of-another-kind"]
+    far = backend(region="us-west-2", init_image=f"{ECR}/init-container-repo:latest").findings(recipe)
+    assert [(each.code, each.where) for each in far] == [("image-in-another-region", "options.init_image")]
 
 
 def test_regions_without_images_are_said_and_can_be_given():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from nova_dpo_sdk import LoRA, NovaClient, NovaModel, SFTRecipe
+from nova_dpo_sdk import ChatDataset, LoRA, NovaClient, NovaModel, SFTRecipe
 from nova_dpo_sdk.backends import JobRef
 from nova_dpo_sdk.errors import CheckpointError, PlanRejectedError
 from nova_dpo_sdk.local import InstanceGroup, LocalCloud
@@ -71,3 +73,12 @@ def test_what_the_preflight_met_is_told_not_that_nothing_was_found(cloud, nova, 
         group.count = 0
     with pytest.raises(PlanRejectedError, match="instance-group-too-small"):
         nova.submit(nova.plan(SFT, chats))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a file's name is a text")
+def test_data_whose_name_is_no_text_are_trained_on(nova, chats, tmp_path):
+    odd = tmp_path / "a\udcffb.jsonl"
+    odd.write_bytes(chats.path.read_bytes())
+    job = nova.submit(nova.plan(SFT, ChatDataset.from_jsonl(odd)))
+    assert job.result().uri
+    assert "a\ufffdb.jsonl" in nova.backend.aws.read(nova.output.join("plans", job.name, "plan.json")).body.decode()

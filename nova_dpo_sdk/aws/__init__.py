@@ -46,6 +46,11 @@ __all__ = [
 _ACCOUNT = re.compile(r"[0-9]{12}")
 
 
+def is_account(account: object) -> bool:
+    """Whether this is an AWS account's number: twelve digits, as a text."""
+    return isinstance(account, str) and _ACCOUNT.fullmatch(account) is not None
+
+
 class AWS:
     """One account in one Region. Building it does nothing; boto3 is imported when AWS is first asked.
 
@@ -73,7 +78,7 @@ class AWS:
         max_attempts: int = 5,
         answer_within: float = 60.0,
     ) -> None:
-        if account is not None and not _ACCOUNT.fullmatch(account):
+        if account is not None and not is_account(account):
             raise ConfigurationError(f"account={account!r} is not an AWS account's number: twelve digits, as a string.")
         if max_attempts < 1:
             raise ConfigurationError(f"max_attempts={max_attempts} allows no call at all: give 1 or more.")

@@ -162,7 +162,7 @@ class Plan(Judged):
             "starts_from": self.recipe.model_name_or_path,
             "parent": checkpoint.job if checkpoint else "",
             "uploads": [
-                {"file": each.path.name, "uri": each.uri, "sha256": each.sha256, "size": each.size,
+                {"file": _readable(each.path.name), "uri": each.uri, "sha256": each.sha256, "size": each.size,
                  "records": each.records, "role": each.role, "in_place": each.in_place} for each in self.uploads
             ],
             "findings": [_finding_dict(each) for each in self.findings],
@@ -195,6 +195,11 @@ def _finding_dict(finding: Finding) -> dict[str, str]:
         "fix": finding.fix,
         "source": finding.source,
     }
+
+
+def _readable(name: str) -> str:
+    """A file's name in Unicode: the system may hold bytes in it that no text has."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _as_shown(plan: Plan, placeholders: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends._arns import foreign_arn
+from nova_dpo_sdk.backends._images import REFERENCE, REFERENCE_FORM
 from nova_dpo_sdk.errors import Finding, Severity
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ def _numbers(options: TrainingJobOptions) -> Iterator[Finding]:
 
 def _texts(options: TrainingJobOptions) -> Iterator[Finding]:
     for name, pattern, allowed in (
+        ("image", REFERENCE, REFERENCE_FORM),
         ("output_kms_key", _KMS, "a KMS key's id, ARN or alias"),
         ("volume_kms_key", _KMS, "a KMS key's id, ARN or alias"),
         ("training_plan", _PLAN, "the ARN of a training plan"),

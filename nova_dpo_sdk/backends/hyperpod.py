@@ -6,17 +6,19 @@ import json
 import logging
 import re
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk.aws import AWS, S3Uri
+from nova_dpo_sdk.aws import AWS, S3Uri, is_account
 from nova_dpo_sdk.backends import _manifests as manifests
 from nova_dpo_sdk.backends._arns import foreign_arn
 from nova_dpo_sdk.backends._contract import JobRef, JobSnapshot, JobStatus
 from nova_dpo_sdk.backends._facts import job_facts
 from nova_dpo_sdk.backends._follow import Follower
+from nova_dpo_sdk.backends._images import REFERENCE, REFERENCE_FORM, image_doubts, registry_doubts
 from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, PODS, PYTORCHJOBS, KubernetesAPI
 from nova_dpo_sdk.backends._look import find
 from nova_dpo_sdk.backends._manifest import absolute, find_manifest
@@ -36,7 +38,7 @@ from nova_dpo_sdk.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     import boto3
@@ -58,11 +60,14 @@ LARGEST_RECIPE = 1024 * 1024
 """Most that a ConfigMap holds, in bytes."""
 LARGEST_ANNOTATIONS = 240 * 1024
 """Most that the annotations of a caller may hold, in bytes: Kubernetes' 256 KiB less room for our own."""
+LARGEST_NUMBER = 2**31 - 1
+"""Kubernetes takes no larger number of restarts, nor of seconds for a pod."""
 UNKNOWN_ACCOUNT = "<account>"
 """Stands for the account's number in a plan until AWS was asked."""
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 _LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PROFILES = ("declared", "2025-12", "faithful")
 
 
@@ -137,7 +142,7 @@ class HyperPodBackend:
         self.namespace = namespace
         self.instance_type = instance_type if instance_type.startswith("ml.") else f"ml.{instance_type}"
         self.options = options or HyperPodOptions()
-        found = [*_place_findings(cluster, namespace), *_option_findings(self.options)]
+        found = [*_place_findings(cluster, namespace, account), *_option_findings(self.options)]
         if found:
             raise ConfigurationError("This HyperPodBackend cannot be used:", found)
         self.catalog = catalog or Catalog.packaged()
@@ -201,6 +206,10 @@ class HyperPodBackend:
             if image is None:
                 found.append(_no_image(what, region, sorted(known), self.catalog))
         found += foreign_arn("kms_key_id", self.aws.kms_key_id, region)
+        if self.options.image:
+            found += image_doubts(self.options.image, region, self.platform, recipe.family, self.catalog)
+        if self.options.init_image:
+            found += registry_doubts("init_image", self.options.init_image, region)
         return [*found, *_choking_findings(self.options, recipe)]
 
     def _image(self, recipe: Recipe, region: str) -> str | None:
@@ -644,8 +653,10 @@ def _choking_findings(options: HyperPodOptions, recipe: Recipe) -> list[Finding]
     return found
 
 
-def _place_findings(cluster: str, namespace: str) -> list[Finding]:
+def _place_findings(cluster: str, namespace: str, account: str | None) -> list[Finding]:
     found: list[Finding] = []
+    if account is not None and not is_account(account):
+        found.append(_bad_option("account", account, "twelve digits, as a string"))
     if not cluster or cluster != cluster.strip() or "/" in cluster:
         found.append(
             Finding(
@@ -677,28 +688,45 @@ def _option_findings(options: HyperPodOptions) -> list[Finding]:
     found: list[Finding] = []
     if options.profile not in _PROFILES:
         found.append(_bad_option("profile", options.profile, ", ".join(_PROFILES)))
-    for name in ("backoff_limit", "active_deadline_seconds"):
-        value = getattr(options, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-            found.append(_bad_option(name, value, "a whole number from 0"))
-    for name in ("priority_class", "service_account"):
-        value = getattr(options, name)
-        if value is not None and not _DNS_LABEL.match(value):
-            found.append(_bad_option(name, value, "the name of an object: small letters, digits and hyphens"))
+    for name, least in (("backoff_limit", 0), ("active_deadline_seconds", 1)):
+        value: object = getattr(options, name)
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST_NUMBER
+        ):
+            found.append(_bad_option(name, value, f"a whole number from {least} to {LARGEST_NUMBER:,}"))
+    for name, pattern, allowed in (
+        ("image", REFERENCE, REFERENCE_FORM),
+        ("init_image", REFERENCE, REFERENCE_FORM),
+        ("priority_class", _DNS_LABEL, "the name of an object: small letters, digits and hyphens"),
+        ("service_account", _DNS_LABEL, "the name of an object: small letters, digits and hyphens"),
+    ):
+        text: object = getattr(options, name)
+        if text is not None and (not isinstance(text, str) or not pattern.match(text)):
+            found.append(_bad_option(name, text, allowed))
+    return [*found, *_map_findings(options)]
+
+
+def _map_findings(options: HyperPodOptions) -> Iterator[Finding]:
+    given: dict[str, Any] = {"labels": options.labels, "annotations": options.annotations}
+    for name, value in given.items():
+        if not isinstance(value, Mapping):
+            yield _bad_option(name, value, "a mapping of texts to texts")
+            given[name] = {}
     own = {manifests.QUEUE_LABEL: options.queue, manifests.QUEUE_PRIORITY_LABEL: options.queue_priority}
-    labels: dict[str, object] = {**options.labels, **{k: v for k, v in own.items() if v is not None}}
+    labels: dict[object, object] = {**given["labels"], **{k: v for k, v in own.items() if v is not None}}
     for key, value in labels.items():
-        if not _LABEL_KEY.match(key) or not isinstance(value, str) or not _LABEL_VALUE.match(value):
-            found.append(
-                _bad_option(f"labels[{key!r}]", value, "a legal label: a key, and a value of at most 63 letters")
-            )
-        elif key == "app" or key.startswith(f"{manifests.OUR_PREFIX}/"):
-            found.append(_bad_option(f"labels[{key!r}]", value, "any key but app and those of this package"))
-    annotations: dict[str, object] = {**options.annotations}
-    for key, value in annotations.items():
-        if not _LABEL_KEY.match(key) or not isinstance(value, str):
-            found.append(_bad_option(f"annotations[{key!r}]", value, "a legal key and a text"))
-    return found
+        where = f"labels[{key!r}]"
+        if not _is_key(key) or not isinstance(value, str) or not _LABEL_VALUE.match(value):
+            yield _bad_option(where, value, "a legal label: a key, and a value of at most 63 letters")
+        elif key == "app" or str(key).startswith(f"{manifests.OUR_PREFIX}/"):
+            yield _bad_option(where, value, "any key but app and those of this package")
+    for key, value in given["annotations"].items():
+        if not _is_key(key) or not isinstance(value, str) or _SURROGATE.search(value):
+            yield _bad_option(f"annotations[{key!r}]", value, "a legal key and a text in Unicode")
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) and _LABEL_KEY.match(key) is not None
 
 
 def _bad_option(where: str, value: object, allowed: str) -> Finding:

@@ -11,6 +11,7 @@ from nova_dpo_sdk.aws import _training_jobs as calls
 from nova_dpo_sdk.backends import _training_request as requests
 from nova_dpo_sdk.backends import _training_submit as sdk
 from nova_dpo_sdk.backends._contract import JobRef, JobSnapshot, JobStatus
+from nova_dpo_sdk.backends._images import image_doubts
 from nova_dpo_sdk.backends._manifest import absolute, find_manifest
 from nova_dpo_sdk.backends._training_options import ROLE_ARN, TrainingJobOptions, arn_findings, option_findings
 from nova_dpo_sdk.backends._training_serverless import create_request as serverless_request
@@ -159,6 +160,8 @@ class TrainingJobBackend:
             found += serverless_findings(recipe, region, self.catalog, self.options.hyperparameters)
         elif self._image(recipe, region) is None:
             found.append(_no_image(region, self.catalog))
+        elif self.options.image:
+            found += image_doubts(self.options.image, region, self.platform, recipe.family, self.catalog)
         if self.options.model_package and recipe.checkpoint is not None:
             found.append(_two_starts(self.options.model_package, recipe.checkpoint.uri))
         return [*found, *arn_findings(self.options, self.kms_key_id, region, self.role_account)]
