@@ -365,7 +365,7 @@ def test_a_prompt_that_the_messages_do_not_repeat_is_not_lost(tmp_path):
 
 def test_a_pair_with_a_broken_side_is_no_chat_either(tmp_path):
     plain = PAIRS["prompt-chosen-rejected"]
-    result, _ = chats(tmp_path, plain, plain | {"rejected": 5}, plain | {"rejected": None})
+    result, _ = chats(tmp_path, plain, plain | {"rejected": 5}, plain | {"rejected": " "}, plain | {"chosen": None})
     assert result.dropped == {"not-text": 1, "missing-field": 1}
 
 

@@ -178,6 +178,34 @@ def test_ties_are_dropped(tmp_path, tie):
     assert len(written) == 1
 
 
+@pytest.mark.parametrize("tie", [{"score_rejected": 8.0}, {"rejected": None}])
+def test_a_chat_needs_no_preference(tmp_path, tie):
+    plain = PAIRS["ultrafeedback"]
+    result, written = chats(tmp_path, plain, plain | tie)
+    assert written == [chat("Q", "A"), chat("Q", "A")]
+    assert result.mended == {"no-rejected" if "rejected" in tie else "tie-kept": 1}
+
+
+MISSING = {
+    "chosen-rejected-messages": "rejected_messages",
+    "openai-preference": "non_preferred_output",
+    "when2call": "rejected_response",
+    "rejected-response": "rejected_response",
+    "rejected-messages": "rejected_messages",
+    "rejected-message": "rejected_message",
+}
+
+
+@pytest.mark.parametrize("layout", sorted(PAIRS.keys() - {"helpsteer2", "helpsteer3", "nova-preference"}))
+def test_a_chat_needs_no_answer_that_is_not_chosen(tmp_path, layout):
+    key = MISSING.get(layout, "rejected")
+    alone = {name: value for name, value in PAIRS[layout].items() if name != key}
+    result, written = chats(tmp_path, PAIRS[layout], alone, alone | {key: None}, layout=layout)
+    assert written == [chat("Q", "A")] * 3
+    assert result.mended["no-rejected"] == 2
+    assert preferences(tmp_path, PAIRS[layout], alone, layout=layout)[0].dropped == {"missing-field": 1}
+
+
 ODD = [
     ("hh-rlhf", {"chosen": 5}, "not-text"),
     ("hh-rlhf", {"rejected": "Q\n\nAssistant: B"}, "not-text"),

@@ -277,7 +277,9 @@ class _Work:
     def line(self, number: int, row: Row) -> bytes | None:
         """The Nova line of one row, or None when it is dropped."""
         self.read += 1
-        notes = Notes(self.options.clean_reserved, local_images=self.options.local_images)
+        notes = Notes(
+            self.options.clean_reserved, local_images=self.options.local_images, chosen_only=self.kind == "chat"
+        )
         try:
             line = _line(self.layout, self.kind, row, notes)
         except Drop as drop:

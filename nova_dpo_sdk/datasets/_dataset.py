@@ -420,6 +420,8 @@ class ChatDataset(Dataset):
     ) -> Conversion[ChatDataset]:
         """Read conversations in any known layout and write them in Nova's.
 
+        Of preference pairs the chosen side is taken, that of a tie or without a rejected one included.
+
         Args:
             source: The file to read (JSONL or JSON, plain or compressed; Parquet), or an iterable of mappings.
             to: The `.jsonl` file to write.

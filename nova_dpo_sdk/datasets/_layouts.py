@@ -155,12 +155,23 @@ def _tools(record: Record, notes: Notes) -> list[Message]:
     return [("system", "\n".join(["You can call these tools:", "<tools>", *lines, "</tools>"]))]
 
 
-def _refuse_tie(record: Record) -> None:
-    if record.get("status") == "tie":
-        raise Drop("tie", "status is tie")
+def _other_side(record: Record, key: str, notes: Notes) -> list[Message]:
+    """The side that is not chosen; nothing where it is missing and none is needed."""
+    if notes.chosen_only and record.get(key) is None:
+        notes.mend("no-rejected", key)
+        return []
+    return _side(record, key)
+
+
+def _refuse_tie(record: Record, notes: Notes) -> None:
+    tie = "status is tie" if record.get("status") == "tie" else ""
     for one, other in _SCORES:
         if (score := record.get(one)) is not None and score == record.get(other):
-            raise Drop("tie", f"{one} and {other} are both {record[one]}")
+            tie = tie or f"{one} and {other} are both {score}"
+    if tie and not notes.chosen_only:
+        raise Drop("tie", tie)
+    if tie:
+        notes.mend("tie-kept", tie)
 
 
 _SCORES = (
@@ -177,16 +188,16 @@ _PROMPTS = ("prompt", "input", "question")
 
 
 def _chosen_rejected(record: Record, notes: Notes) -> Pair:
-    _refuse_tie(record)
+    _refuse_tie(record, notes)
     head = _head(record, notes)
-    chosen, rejected = _side(record, "chosen"), _side(record, "rejected")
+    chosen, rejected = _side(record, "chosen"), _other_side(record, "rejected", notes)
     key = next((key for key in _PROMPTS if _has(record, key)), None)
     if key is None:
-        if isinstance(record["chosen"], str) and isinstance(record["rejected"], str):
+        if isinstance(record["chosen"], str) and isinstance(record.get("rejected"), str):
             return _split_texts(head, record["chosen"], record["rejected"])
         return Pair(head, chosen, rejected)
     prompt = _messages(record[key])
-    if _is_whole(chosen, prompt) and _is_whole(rejected, prompt):
+    if _is_whole(chosen, prompt) and _is_whole(rejected or chosen, prompt):
         untold = [message for message in prompt if message[0] == "system" and message not in chosen]
         return Pair(head + untold, chosen, rejected)
     return Pair(head + prompt, chosen, rejected)
@@ -242,7 +253,9 @@ _SPEAKER = re.compile(r"\n\n(Human|Assistant):(?: |(?=\n)|$)")  # begins with wh
 
 def _transcripts(record: Record, notes: Notes) -> Pair:
     head = _head(record, notes)
-    return Pair(head, _transcript(_text(record, "chosen")), _transcript(_text(record, "rejected")))
+    chosen = _transcript(_text(record, "chosen"))
+    rejected = _transcript(_text(record, "rejected")) if _other_side(record, "rejected", notes) else []
+    return Pair(head, chosen, rejected)
 
 
 def _transcript(text: str) -> list[Message]:
@@ -257,18 +270,18 @@ def _is_transcript(value: Any) -> bool:
 
 
 def _alpaca_ranking(record: Record, notes: Notes) -> Pair:
-    _refuse_tie(record)
-    return Pair(_alpaca_prompt(record, notes), _side(record, "chosen"), _side(record, "rejected"))
+    _refuse_tie(record, notes)
+    return Pair(_alpaca_prompt(record, notes), _side(record, "chosen"), _other_side(record, "rejected", notes))
 
 
 def _sharegpt_ranking(record: Record, notes: Notes) -> Pair:
-    _refuse_tie(record)
+    _refuse_tie(record, notes)
     prompt = _head(record, notes) + _messages(_needed(record, "conversations"))
-    return Pair(prompt, _side(record, "chosen"), _side(record, "rejected"))
+    return Pair(prompt, _side(record, "chosen"), _other_side(record, "rejected", notes))
 
 
 def _two_lists(record: Record, notes: Notes) -> Pair:
-    return Pair(_head(record, notes), _side(record, "chosen_messages"), _side(record, "rejected_messages"))
+    return Pair(_head(record, notes), _side(record, "chosen_messages"), _other_side(record, "rejected_messages", notes))
 
 
 def _openai_preference(record: Record, notes: Notes) -> Pair:
@@ -276,12 +289,12 @@ def _openai_preference(record: Record, notes: Notes) -> Pair:
     if not is_record(asked):
         raise Drop("not-text", f"input is a {type(asked).__name__}")
     prompt = _head(asked, notes) + _messages(_needed(asked, "messages"))
-    return Pair(prompt, _side(record, "preferred_output"), _side(record, "non_preferred_output"))
+    return Pair(prompt, _side(record, "preferred_output"), _other_side(record, "non_preferred_output", notes))
 
 
 def _when2call(record: Record, notes: Notes) -> Pair:
     prompt = _head(record, notes) + _messages(_needed(record, "messages"))
-    return Pair(prompt, _side(record, "chosen_response"), _side(record, "rejected_response"))
+    return Pair(prompt, _side(record, "chosen_response"), _other_side(record, "rejected_response", notes))
 
 
 def _rejected_beside(key: str) -> Callable[[Record, Notes], Pair]:
@@ -290,7 +303,7 @@ def _rejected_beside(key: str) -> Callable[[Record, Notes], Pair]:
     def read(record: Record, notes: Notes) -> Pair:
         head = _head(record, notes)
         *prompt, chosen = _messages(_needed(record, "messages")) or [("", None)]
-        rejected = _side(record, key)
+        rejected = _other_side(record, key, notes)
         whole = _is_whole(rejected, prompt) and bool(prompt)
         return Pair(head, [*prompt, chosen], rejected if whole else prompt + rejected)
 
@@ -409,7 +422,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "conversations[{from, value}], chosen, rejected",
         _keys("conversations", "chosen", "rejected"),
         _sharegpt_ranking,
-        ("tie", "tools-to-system", *_SPLIT),
+        ("tie", "tie-kept", "tools-to-system", *_SPLIT),
     ),
     Layout(
         "alpaca-ranking",
@@ -417,7 +430,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "instruction, input, chosen, rejected (system, history)",
         _keys("instruction", "chosen", "rejected"),
         _alpaca_ranking,
-        ("tie", *_SPLIT),
+        ("tie", "tie-kept", *_SPLIT),
     ),
     Layout(
         "chosen-rejected-messages",
@@ -489,7 +502,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "prompt, chosen[...], rejected[...], score_chosen, score_rejected",
         _keys("chosen", "rejected", "score_chosen", "score_rejected"),
         _chosen_rejected,
-        ("tie", *_SPLIT),
+        ("tie", "tie-kept", *_SPLIT),
     ),
     Layout(
         "distilabel",
@@ -497,7 +510,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "prompt, chosen[...], rejected[...], chosen_rating, rejected_rating",
         _keys("chosen", "rejected", "chosen_rating", "rejected_rating"),
         _chosen_rejected,
-        ("tie", *_SPLIT),
+        ("tie", "tie-kept", *_SPLIT),
     ),
     Layout(
         "orca-pairs",
@@ -505,7 +518,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "system, input or question, chosen, rejected (status)",
         _is_orca,
         _chosen_rejected,
-        ("tie", *_SPLIT),
+        ("tie", "tie-kept", *_SPLIT),
     ),
     Layout(
         "hh-rlhf",
@@ -521,7 +534,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "prompt, chosen, rejected: texts or lists of messages",
         _has_prompt,
         _chosen_rejected,
-        ("tie", *_SPLIT),
+        ("tie", "tie-kept", *_SPLIT),
     ),
     Layout(
         "chosen-rejected",
@@ -529,7 +542,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "chosen, rejected: texts that begin alike, or whole lists of messages",
         _keys("chosen", "rejected"),
         _chosen_rejected,
-        ("tie", "no-prompt", *_SPLIT),
+        ("tie", "tie-kept", "no-prompt", *_SPLIT),
     ),
     Layout("nova-chat", "chat", "messages[{role, content[{text}]}]", _is_nova_chat, None),
     Layout(

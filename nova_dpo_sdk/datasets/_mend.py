@@ -51,6 +51,8 @@ MENDS: Mapping[str, str] = {
     "same-role-merged": "Turns of the same role in a row were joined, with a blank line between them.",
     "leading-assistant": "The turns of the assistant before the first user turn were left out.",
     "trailing-user": "The user turn after the last answer was left out.",
+    "tie-kept": "Neither answer is preferred; of a conversation, the one that stands as chosen was kept.",
+    "no-rejected": "The answer that is not chosen is missing; a conversation needs none.",
     "empty-part": "An empty part of a message was left out.",
     "tools-to-system": "The definitions of the tools were written into the system text.",
     "image-placed": "Local images were put in their places in the user's turns, because `local_images` asked for it.",
@@ -114,12 +116,14 @@ class Notes:
         mended: For each rule that applied, what it was about.
         local_images: Whether images that are named by a local path are kept.
         images: The paths of such images of this record.
+        chosen_only: Whether only the chosen side of a pair is asked for.
     """
 
     clean_reserved: bool = False
     mended: dict[str, str] = field(default_factory=dict[str, str])
     local_images: bool = False
     images: list[str] = field(default_factory=list[str])
+    chosen_only: bool = False
 
     def mend(self, code: str, what: str = "") -> None:
         """Note that a rule changed this record."""
