@@ -453,7 +453,7 @@ def _followed(handles: dict[str, list[Job]], news: Iterator[JobSnapshot], timeou
             f"{JobRef.parse(ref).name} ({seen.status if seen else 'not seen'})" for ref, seen in left.items()
         )
         raise JobTimeoutError(
-            f"Stopped watching after {timeout:.0f} s; {len(left)} of {plural(len(handles), 'job')} run on: "
+            f"Stopped watching after {timeout:.0f} s, with {len(left)} of {plural(len(handles), 'job')} running on: "
             f"{textwrap.shorten(shown, 1000, placeholder=' ...')}. Watch them again to go on.",
             ref=first,
             snapshot=left[first],

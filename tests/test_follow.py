@@ -158,7 +158,7 @@ def test_a_finished_job_is_told_once(clock, nova, submit):
 def test_the_end_of_the_time_names_who_runs_on(cloud, nova, submit):
     cloud.script_fault("operator-silent", job="later-*")
     done, late = submit(), submit(named("later"))
-    with pytest.raises(JobTimeoutError, match=r"1 of 2 jobs run on: later-.*stalled") as error:
+    with pytest.raises(JobTimeoutError, match=r"1 of 2 jobs running on: later-.*stalled") as error:
         list(nova.watch([done, late], timeout=600, interval=30))
     assert error.value.ref == late.ref
     assert error.value.snapshot.status is JobStatus.STALLED

@@ -302,6 +302,12 @@ def test_what_lies_in_another_region_is_an_error(name):
     assert "us-east-1" in found.allowed
 
 
+def test_an_arn_stays_whole_where_a_plan_is_printed(pairs):
+    made = backend(model_package_group=ELSEWHERE["model_package_group"])
+    plan = NovaClient(made, output="s3://my-bucket/output").plan(recipe(name="run"), pairs)
+    assert ELSEWHERE["model_package_group"] + "," in str(plan)
+
+
 def test_a_group_of_another_account_is_a_warning_and_a_key_of_one_is_nothing():
     theirs = {"model_package_group": GROUP.replace("123456789012", "210987654321")}
     (found,) = backend(**theirs, output_kms_key=KEY.replace("123456789012", "210987654321")).findings(recipe())

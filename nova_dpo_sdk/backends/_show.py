@@ -110,7 +110,12 @@ def findings_text(findings: Iterable[Finding]) -> list[str]:
         details = [each.message, each.accepted, each.fix]
         details.append(f"Source: {each.source}." if each.source else "")
         lines += textwrap.wrap(
-            " ".join(d for d in details if d), _WIDTH, initial_indent="    ", subsequent_indent="    "
+            " ".join(d for d in details if d),
+            _WIDTH,
+            initial_indent="    ",
+            subsequent_indent="    ",
+            break_long_words=False,  # an ARN or an address stays whole, to be copied
+            break_on_hyphens=False,
         )
     return lines
 
