@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
+    from nova_dpo_sdk.errors import AWSError, ClusterError
+
 T = TypeVar("T")
 
 
@@ -117,6 +119,30 @@ def ticks(
         if not left:
             return
         clock.sleep(min(left, interval * (1 + jitter * rng.random())))
+
+
+OUTAGE = 900.0
+"""Seconds for which a platform may fail to answer before waiting ends; the jobs run on."""
+
+
+class Outage:
+    """Bears with a platform that does not answer, for a while since it last did: that says nothing about its jobs.
+
+    Args:
+        clock: Tells how long it has lasted.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._answered = clock.monotonic()
+
+    def answered(self) -> None:
+        """Take note of an answer."""
+        self._answered = self._clock.monotonic()
+
+    def bears(self, error: AWSError | ClusterError) -> bool:
+        """Whether to ask again after this error: it may pass, and they have not lasted for too long."""
+        return error.may_pass and self._clock.monotonic() - self._answered <= OUTAGE
 
 
 class Retryable(Exception):  # noqa: N818 - a signal between layers, never seen by users

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import html
 import json
+import logging
 import math
 import textwrap
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk._time import ticks
+from nova_dpo_sdk._time import OUTAGE, Outage, ticks
 from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.backends import Backend, Deletes, JobRef, JobSnapshot, JobStatus, LogWish
 from nova_dpo_sdk.backends._metrics import read_metrics
 from nova_dpo_sdk.catalog import NovaModel, Platform, Technique, TuningKind
 from nova_dpo_sdk.errors import (
+    AWSError,
     CheckpointError,
+    ClusterError,
     ConfigurationError,
     JobError,
     JobFailedError,
     JobNotFinishedError,
     JobStoppedError,
     JobTimeoutError,
+    NovaError,
 )
 from nova_dpo_sdk.recipes import Checkpoint
 
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.aws import S3Uri
     from nova_dpo_sdk.backends import LogLines, Metrics
     from nova_dpo_sdk.backends.training_jobs import TrainingJobBackend
+
+_log = logging.getLogger(__name__)
 
 FIVE_DAYS = 5 * 24 * 3600.0
 """How long a wait lasts when nobody says, in seconds; AWS's own DPO notebook allows a run as much."""
@@ -170,12 +176,18 @@ class Job:
         Raises:
             JobTimeoutError: The time is up; the job runs on.
             JobFailedError: The job is in trouble that does not mend itself; it is still on the cluster.
+            ClusterError: The cluster refused a look, did not answer the first one, or has not answered for a quarter of
+                an hour; that says nothing about the job.
+            AWSError: The same of AWS.
         """
         bear = patience or Patience()
+        outage = Outage(self._backend.clock)
         trouble: tuple[JobStatus, float] | None = None
         shown: tuple[Any, ...] | None = None
         for passed in ticks(self._backend.clock, interval=interval or self._backend.poll_interval, timeout=timeout):
-            snapshot = self.status()
+            snapshot = self._look(outage)
+            if snapshot is None:
+                continue
             face = snapshot.face
             if on_update is not None and face != shown:
                 on_update(snapshot)
@@ -193,6 +205,19 @@ class Job:
             ref=self.ref,
             snapshot=self._last,
         )
+
+    def _look(self, outage: Outage) -> JobSnapshot | None:
+        """What is seen of the job; None when there was no answer, which is borne with once there has been one."""
+        try:
+            snapshot = self.status()
+        except (AWSError, ClusterError) as error:
+            if self._last is None or not outage.bears(error):
+                error.also(f"That says nothing about {self.name}: wait again with nova.job({self.ref!r}).wait().")
+                raise
+            _log.warning("%s could not be looked at, and will be again: %s", self.name, error)
+            return None
+        outage.answered()
+        return snapshot
 
     def events(self, timeout: float = FIVE_DAYS, *, interval: float | None = None) -> Iterator[JobSnapshot]:
         """Every change of the job as it happens, or as it is seen.
@@ -294,15 +319,25 @@ class Job:
             JobStoppedError: It was stopped or deleted.
             JobTimeoutError: The time is up; the job runs on.
             CheckpointError: It succeeded, but no usable manifest appeared within ten minutes.
+            ClusterError: The cluster refused to answer, or has not for a quarter of an hour.
+            AWSError: The same of AWS.
         """
         snapshot = self.wait(timeout, on_update, patience=patience)
-        missing: JobError | None = None
-        for _ in ticks(self._backend.clock, interval=5.0, timeout=MANIFEST_GRACE):
+        outage = Outage(self._backend.clock)
+        failure: NovaError | None = None
+        for passed in ticks(self._backend.clock, interval=5.0, timeout=MANIFEST_GRACE + OUTAGE):
             try:
                 return self.checkpoint_of(snapshot)
-            except CheckpointError as error:  # noqa: PERF203 - asked a few times, seconds apart
-                missing = error
-        raise missing or CheckpointError(f"{self.name} left no manifest.", ref=self.ref, snapshot=snapshot)
+            except CheckpointError as missing:  # noqa: PERF203 - asked a few times, seconds apart
+                failure = missing
+                outage.answered()
+                if passed >= MANIFEST_GRACE:
+                    break
+            except (AWSError, ClusterError) as error:
+                failure = error
+                if not outage.bears(error):
+                    break
+        raise failure or CheckpointError(f"{self.name} left no manifest.", ref=self.ref, snapshot=snapshot)
 
     def logs(
         self,

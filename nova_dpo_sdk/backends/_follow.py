@@ -6,14 +6,14 @@ import logging
 import queue
 from typing import TYPE_CHECKING, Any
 
-from nova_dpo_sdk._time import SystemClock, ticks, time_left
+from nova_dpo_sdk._time import Outage, SystemClock, ticks, time_left
 from nova_dpo_sdk.backends._facts import JobFacts, PodFacts, job_facts, job_of_pod, pod_facts
 from nova_dpo_sdk.backends._look import Looker, selectors
 from nova_dpo_sdk.backends._resources import PODS, PYTORCHJOBS
 from nova_dpo_sdk.backends._roster import Roster
 from nova_dpo_sdk.backends._tables import Rows, Tables, versions
 from nova_dpo_sdk.backends._watch import PACE, SILENCE, Change, Told, Watcher
-from nova_dpo_sdk.errors import ClusterError
+from nova_dpo_sdk.errors import AWSError, ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -31,8 +31,6 @@ SWEEP = 10
 """Every so many ticks the versions of all jobs are compared: a few changes show in no cell."""
 RESYNC = 1800.0
 """Seconds after which what was watched is checked against a list of everything."""
-OUTAGE = 900.0
-"""Seconds for which a cluster may fail to answer before following it ends."""
 _JITTER = 0.2
 _LONGEST_WAIT = 60.0
 
@@ -84,7 +82,7 @@ class Follower:
         self.looker = Looker(api, namespace, self.roster)
         self.poller = Poller(api, namespace, self.roster, self.looker)
         self._heard: queue.SimpleQueue[Told] = queue.SimpleQueue()
-        self._answered = clock.monotonic()
+        self._outage = Outage(clock)
         self._held_anew = False
 
     def snapshots(self) -> Iterator[JobSnapshot]:
@@ -112,11 +110,11 @@ class Follower:
         try:
             ask()
         except ClusterError as error:
-            if not error.may_pass or not self.poller.begun or self._clock.monotonic() - self._answered > OUTAGE:
+            if not self.poller.begun or not self._outage.bears(error):
                 raise
             _log.warning("jobs in %s could not be looked at, and will be again: %s", self._namespace, error)
         else:
-            self._answered = self._clock.monotonic()
+            self._outage.answered()
 
     def _watched(self) -> Iterator[JobSnapshot]:
         """Until the jobs are over, the time is up, or watching turns out not to be allowed."""
@@ -304,11 +302,23 @@ def follow_each(
 
     Yields:
         A first snapshot of each job, then one whenever a job's changes.
+
+    Raises:
+        AWSError: A look was refused, a first look had no answer, or none has had for a quarter of an hour.
+        ClusterError: The same of a cluster.
     """
+    outage = Outage(clock)
     told: dict[JobRef, JobSnapshot | None] = dict.fromkeys(refs)
     for _ in ticks(clock, interval=interval, timeout=timeout, jitter=_JITTER):
         for ref, before in list(told.items()):
-            snapshot = look(ref)
+            try:
+                snapshot = look(ref)
+            except (AWSError, ClusterError) as error:
+                if before is None or not outage.bears(error):
+                    raise
+                _log.warning("%s could not be looked at, and will be again: %s", ref, error)
+                continue
+            outage.answered()
             if before is None or before.face != snapshot.face:
                 yield snapshot
             told[ref] = snapshot

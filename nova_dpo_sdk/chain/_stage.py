@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from nova_dpo_sdk._time import Outage
 from nova_dpo_sdk._version import __version__
 from nova_dpo_sdk.backends import JobStatus, draft
 from nova_dpo_sdk.chain._changes import changes
@@ -142,6 +143,7 @@ class Stage:
         self._trouble: tuple[JobSnapshot, float] | None = None
         self._ended: tuple[JobSnapshot, float, CheckpointError] | None = None
         self._shown: object = None
+        self._outage: Outage | None = None
 
     @classmethod
     def recorded(cls, place: Place, held: Held) -> Stage | None:
@@ -427,6 +429,30 @@ class Stage:
         except _Overtaken:
             self._take(self.record)
 
+    # When the platform does not answer.
+
+    def falls_behind(self, error: AWSError | ClusterError) -> bool:
+        """Whether an error that came halfway is borne with; `catch_up()` is due then."""
+        self._outage = self._outage or Outage(self._place.clock)
+        return self._outage.bears(error)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something failed halfway, so that the record may say more than this handle knows."""
+        return self._outage is not None
+
+    def catch_up(self) -> None:
+        """Read the record again, and do what it leaves to be done."""
+        self._read()
+        self._go_on()
+        self._outage = None
+
+    def wait_anew(self) -> None:
+        """Forget that an earlier wait ended because the platform did not answer: that was no end of the stage."""
+        if isinstance(self.error, (AWSError, ClusterError)) and self.record.status is not StageStatus.REFUSED:
+            self.error = None
+            self._outage = Outage(self._place.clock)
+
     @property
     def is_followed(self) -> bool:
         """Whether its job may still change; otherwise only its manifest is waited for."""
@@ -549,11 +575,15 @@ class Stage:
             retryable=True,
         )
         self._claim_next(ended)
-        while not self._submit_claimed():
-            self._read()
-            if self.record.status is not StageStatus.CLAIMED:
-                self._take(self.record)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Submit what is claimed, or follow what is there, or take what the record says about its end."""
+        while self.plan and self.record.status is StageStatus.CLAIMED and self._is_mine(self.record):
+            if self._submit_claimed():
                 return
+            self._read()
+        self._take(self.record)
 
     def _claim_next(self, ended: tuple[Attempt, ...]) -> None:
         numbers = [each.number for each in ended if each.digest == self._script.digest]
@@ -618,8 +648,10 @@ def _is_refusal(error: NovaError) -> bool:
     """Whether a plan was judged and turned down; no answer, or a fault of the service, says nothing about it."""
     if isinstance(error, PlanRejectedError):
         return True
+    if not isinstance(error, (ClusterError, AWSError)) or error.may_pass:
+        return False
     taken = isinstance(error, ClusterError) and error.reason == "AlreadyExists"
-    return isinstance(error, (ClusterError, AWSError)) and 400 <= error.status < 500 and not taken
+    return 400 <= error.status < 500 and not taken
 
 
 def _attempt_at(plan: Plan, digest: str, now: datetime) -> Attempt:

@@ -6,6 +6,7 @@ import logging
 from contextlib import closing
 from typing import TYPE_CHECKING, cast
 
+from nova_dpo_sdk._time import Outage
 from nova_dpo_sdk.errors import (
     AWSError,
     ClusterError,
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-OUTAGE = 900.0
-"""Seconds for which the platform may fail to answer before waiting ends; the jobs run on."""
 _SHORTEST = 0.05
 """Seconds of the shortest pause: one that is lost in a clock's rounding would be made again and again."""
 _BREATH = 30.0
@@ -57,7 +56,7 @@ class Waiter:
         self._tell = tell
         self._first = first
         self._ends = place.clock.monotonic() + timeout
-        self._answered = place.clock.monotonic()
+        self._outage = Outage(place.clock)
 
     def run(self) -> None:
         """Wait; every stage is over then, with a checkpoint or an error.
@@ -68,12 +67,14 @@ class Waiter:
                 about the jobs.
             AWSError: The same of AWS.
         """
+        for stage in self._stages:
+            stage.wait_anew()
         while waiting := self._waiting():
             left = self._ends - self._place.clock.monotonic()
-            pause = max(_SHORTEST, min(left, *(stage.horizon() for stage in waiting)))
-            self._pass_time(waiting, pause)
+            dues = [_BREATH if stage.is_behind else stage.horizon() for stage in waiting]
+            self._pass_time(waiting, max(_SHORTEST, min(left, *dues)))
             for stage in self._waiting():
-                self._guard(stage, stage.look)
+                self._guard(stage, stage.catch_up if stage.is_behind else stage.look)
             if self._place.clock.monotonic() >= self._ends:
                 self._time_is_up()
 
@@ -82,13 +83,13 @@ class Waiter:
         return [] if self._first and len(waiting) < len(self._stages) else waiting
 
     def _pass_time(self, waiting: list[Stage], pause: float) -> None:
-        followed = [stage for stage in waiting if stage.is_followed]
+        followed = [stage for stage in waiting if stage.is_followed and not stage.is_behind]
         if not followed:
             self._place.clock.sleep(pause)
             return
         try:
             self._follow(followed, pause)
-            self._answered = self._place.clock.monotonic()
+            self._outage.answered()
         except (ClusterError, AWSError) as error:
             self._bear(error)
 
@@ -105,7 +106,7 @@ class Waiter:
         with closing(cast("Generator[JobSnapshot, None, None]", news)):
             try:
                 for snapshot in news:
-                    self._answered = self._place.clock.monotonic()
+                    self._outage.answered()
                     moved = [self._see(stage, snapshot, until) for stage in by_ref[snapshot.ref]]
                     if any(moved):
                         return
@@ -117,6 +118,8 @@ class Waiter:
         if self._tell is not None and stage.news(snapshot):
             self._tell(stage.name, snapshot)
         self._guard(stage, lambda: stage.see(snapshot))
+        if stage.is_behind:
+            return True
         if stage.is_over:
             # Who lost patience is over while its job is not: it would be followed to the end of the pause.
             return self._first or not snapshot.status.is_terminal
@@ -125,16 +128,22 @@ class Waiter:
         return moved or self._place.clock.monotonic() + max(_SHORTEST, stage.horizon()) < until
 
     def _guard(self, stage: Stage, act: Callable[[], None]) -> None:
-        """What goes wrong with one stage does not keep the others from being waited for."""
+        """What goes wrong with one stage does not keep the others from being waited for; what may pass is borne."""
         try:
             act()
+        except (ClusterError, AWSError) as error:
+            if stage.falls_behind(error):
+                _log.warning("stage %s could not be brought up to date, and will be: %s", stage.name, error)
+                return
+            error.also(f"That says nothing about the job of {stage.name}: run the script again to go on.")
+            stage.error = error
         except NovaError as error:
             stage.error = error
 
     def _bear(self, error: ClusterError | AWSError) -> None:
         """A platform that does not answer says nothing about its jobs; it is borne with for a while."""
         clock = self._place.clock
-        if not error.may_pass or clock.monotonic() - self._answered > OUTAGE:
+        if not self._outage.bears(error):
             names = ", ".join(each.name for each in self._waiting())
             error.also(
                 f"That says nothing about the jobs of {names}, which run on: run the script again to go on waiting."
