@@ -97,7 +97,7 @@ def test_jobs_of_others_are_not_ours(nova, submit):
 
 
 def test_questions_that_cannot_be_meant_are_refused(nova, clock):
-    for wrong in ({"name": "a,b"}, {"technique": "PPO"}, {"since": clock.now().replace(tzinfo=None)}):
+    for wrong in ({"name": ""}, {"technique": "PPO"}, {"since": clock.now().replace(tzinfo=None)}):
         with pytest.raises(ConfigurationError, match=next(iter(wrong))):
             nova.jobs(**wrong)
 
