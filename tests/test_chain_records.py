@@ -54,6 +54,13 @@ def test_a_record_is_read_as_it_was_written():
     assert whole.current.number == 2
 
 
+def test_a_record_of_before_instances_were_timed_is_read():
+    tree = record().to_dict()
+    for each in tree["attempts"]:
+        del each["started_at"]
+    assert StageRecord.from_json(json.dumps(tree)).current.started_at is None
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

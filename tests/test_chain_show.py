@@ -26,6 +26,7 @@ def at(hours):
 
 
 def attempt(number, claimed, submitted, ended, outcome=None, **told):
+    started = told.pop("started", submitted)
     return Attempt(
         number=number,
         digest="d1",
@@ -33,6 +34,7 @@ def attempt(number, claimed, submitted, ended, outcome=None, **told):
         ref="hyperpod://r/c/n/job",
         claimed_at=at(claimed),
         submitted_at=None if submitted is None else at(submitted),
+        started_at=None if started is None else at(started),
         ended_at=None if ended is None else at(ended),
         outcome=outcome,
         **told,
@@ -57,12 +59,25 @@ def stages():
     ]
 
 
-def test_hours_are_those_of_every_attempt_from_submit_to_end():
+def test_hours_are_those_of_every_attempt_from_its_first_instance_to_its_end():
     _, dpo, _, running, claimed = stages()
     assert stage_took(dpo, at(12)) == timedelta(hours=4)
     assert gpu_hours(dpo, at(12)) == 4 * 8 * 4
     assert gpu_hours(running, at(12)) == 4 * 8 * 1
     assert gpu_hours(claimed, at(12)) == 0
+    waited = record(attempts=(attempt(1, 0, 0, 10, Outcome.SUCCEEDED, started=9),))
+    assert stage_took(waited, at(12)) == timedelta(hours=1)
+    adopted = record(attempts=(attempt(1, 6, 6, 10, started=2),))
+    assert stage_took(adopted, at(12)) == timedelta(hours=4)
+
+
+def test_hours_that_may_have_been_spent_waiting_are_said_to_be_the_most():
+    unknown = record(stage="dpo", parent=None, attempts=(attempt(1, 0, 0, 10, Outcome.SUCCEEDED, started=None),))
+    lines = chain_lines("tone", [stages()[0], unknown], at(12))
+    assert lines[0].endswith("at most 448.0 GPU-hours")
+    assert "at most" not in lines[2]
+    assert lines[3].endswith("at most 10h 00m  at most 320.0")
+    assert chains_lines({"tone": [unknown]}, at(12))[1].endswith("at most 320.0")
 
 
 @pytest.mark.parametrize(

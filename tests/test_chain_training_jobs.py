@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from botocore.exceptions import (
     CredentialRetrievalError,
@@ -346,3 +348,12 @@ def test_a_stage_begun_on_one_platform_is_refused_on_the_other(cloud, nova, chat
     with pytest.raises(ConfigurationError, match="place platform: hyperpod -> training-jobs"):
         nova.chain("tone").run("sft", SFT, chats)
     assert created(cloud) == []
+
+
+def test_waiting_in_the_queue_costs_no_gpu_hours(nova, cloud, chats):
+    cloud.training.script_fault("pending", lasts=36_000)
+    chain = nova.chain("tone")
+    chain.run("sft", SFT, chats)
+    (record,) = chain.records()
+    assert record.current.started_at - record.current.submitted_at >= timedelta(hours=10)
+    assert "at most" not in chain.summary()

@@ -125,6 +125,17 @@ def ours(*conditions, age=60, replicas=2, policy=None, **metadata):
     return {**made, "spec": {"runPolicy": policy or {}, "pytorchReplicaSpecs": specs}}
 
 
+def test_a_job_has_started_when_its_first_pod_got_its_node():
+    pods = [pod(f"run-worker-{n}") for n in range(3)]
+    for minutes, each in zip((5, 7), pods, strict=False):
+        held = {"type": "PodScheduled", "status": TRUE, "lastTransitionTime": moment(minutes)}
+        each["status"]["conditions"] = [{"type": "Ready", "status": TRUE}, held]
+    waiting = pod("run-master-0", "Pending", scheduled="Unschedulable")
+    assert fold("ref", ours(("Created", TRUE)), [*pods, waiting], NOW).started_at == NOW - timedelta(minutes=7)
+    assert fold("ref", ours(("Created", TRUE)), [waiting], NOW).started_at is None
+    assert fold("ref", ours(("Created", TRUE), ("Running", TRUE)), None, NOW).started_at is None
+
+
 def leaving(minutes, reason=None, name="run-worker-0"):
     held = pod(name)
     held["metadata"]["deletionTimestamp"] = moment(minutes)

@@ -206,6 +206,16 @@ def test_no_trial_begins_that_could_exceed_the_cap_on_replica_hours(nova, clock,
     assert results.replica_hours < 10
 
 
+@pytest.mark.parametrize("fault", ["unschedulable", "queued"])
+def test_waiting_for_instances_costs_no_replica_hours(nova, cloud, pairs, fault):
+    cloud.script_fault(fault, lasts=36_000)
+    sweep = nova.sweep(DPO, beta=[0.05])
+    results = sweep.run("betas", pairs, allow=QUIET, max_replica_hours=100, trial_hours=12)
+    assert results.replica_hours < 0.1
+    assert "at most" not in str(results)
+    assert sweep.run("betas", pairs, allow=QUIET).to_rows() == results.to_rows()
+
+
 def test_a_trial_that_does_not_end_is_stopped_and_the_rest_is_left_out(nova, cloud, pairs):
     cloud.script_fault("unschedulable")
     sweep = nova.sweep(DPO, beta=[0.05, 0.1])
@@ -213,6 +223,9 @@ def test_a_trial_that_does_not_end_is_stopped_and_the_rest_is_left_out(nova, clo
     assert [each.status for each in results] == ["failed", "left out"]
     assert "deadline" in results.trials[0].error
     assert results.replica_hours <= 4.01
+    assert "at most 4.0 replica-hours" in str(
+        results
+    )  # it never had an instance, which nobody can tell from not knowing
     assert jobs(nova) == []
     assert "The cap on replica-hours left no room." in str(results)
     with pytest.raises(ConfigurationError, match="No trial of support-dpo finished"):

@@ -98,6 +98,8 @@ class JobSnapshot:
         message: Why, in a sentence, usually the cluster's own.
         since: Since when, as far as the cluster says; None when it does not.
         created_at: When the job was created; None when unknown.
+        started_at: When the first of its instances was its own: a pod got its node, or SageMaker began to bill. None
+            before, and when it is not known.
         next_step: What to do about it; empty when nothing.
         replicas: Every replica that could be seen.
     """
@@ -109,6 +111,7 @@ class JobSnapshot:
     message: str = ""
     since: datetime | None = None
     created_at: datetime | None = None
+    started_at: datetime | None = None
     next_step: str = ""
     replicas: tuple[ReplicaSnapshot, ...] = ()
 

@@ -141,6 +141,7 @@ class PodFacts:
         since: Since when, as far as the pod says.
         words: What its container said when it last ended badly.
         finished: When its containers ended well; None when they did not.
+        placed: When it got its node; None before.
     """
 
     job: str
@@ -150,6 +151,7 @@ class PodFacts:
     since: datetime | None
     words: str
     finished: datetime | None
+    placed: datetime | None
 
     @property
     def is_up(self) -> bool:
@@ -205,6 +207,7 @@ def pod_facts(pod: Json) -> PodFacts:
         since=since,
         words=next((words for _, each in containers if (words := _last_words(each))), ""),
         finished=_finished(status, containers),
+        placed=_placed(status),
     )
 
 
@@ -329,6 +332,12 @@ def _last_words(container: Json) -> str:
         if ended.get("exitCode"):
             return f"exit code {ended['exitCode']}: {ended.get('message') or ended.get('reason', '')}".rstrip(": \n")
     return ""
+
+
+def _placed(status: Json) -> datetime | None:
+    listed: list[Json] = status.get("conditions") or []
+    held = (each for each in listed if each.get("type") == "PodScheduled" and each.get("status") == "True")
+    return moment(next(held, {}).get("lastTransitionTime"))
 
 
 def _finished(status: Json, containers: list[tuple[str, Json]]) -> datetime | None:

@@ -75,6 +75,7 @@ def judge(
         message=verdict.message,
         since=verdict.since or job.created,
         created_at=job.created,
+        started_at=min((pod.placed for pod in pods or () if pod.placed), default=None),
         next_step=next_step(verdict.status, verdict.reason, verdict.detail),
         replicas=tuple(pod.replica for pod in pods or ()),
     )

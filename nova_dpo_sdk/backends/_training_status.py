@@ -111,6 +111,7 @@ def fold(ref: str, job: Json, now: datetime) -> JobSnapshot:
         message=message,
         since=_utc(transition.get("StartTime")) or _utc(job.get("TrainingEndTime")),
         created_at=_utc(job.get("CreationTime")),
+        started_at=_utc(job.get("TrainingStartTime")),
         next_step=_next_step(status, second, f"{reason}: {message}"),
     )
 

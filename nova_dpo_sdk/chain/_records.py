@@ -138,6 +138,7 @@ class Attempt(Kept):
         ref: The job's reference.
         claimed_at: When its intent was written down.
         submitted_at: When its job was known to be on the platform; None before.
+        started_at: When the first of its instances was its own, as far as was seen; None before, and when unknown.
         ended_at: When its end was seen; None while it is under way.
         outcome: How it ended; None while it is under way.
         reason: Why it ended so, in one word, such as `NodeLost`; empty when there is nothing to say.
@@ -152,6 +153,7 @@ class Attempt(Kept):
     ref: str
     claimed_at: datetime
     submitted_at: datetime | None = None
+    started_at: datetime | None = None
     ended_at: datetime | None = None
     outcome: Outcome | None = Field(default=None, strict=False)
     reason: str = ""

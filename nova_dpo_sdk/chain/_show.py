@@ -25,10 +25,30 @@ BADLY = (StageStatus.FAILED, StageStatus.STOPPED, StageStatus.REFUSED)
 
 
 def took(attempt: Attempt, now: datetime) -> timedelta:
-    """How long an attempt has had its replicas: from its job's being there to its end, or until now."""
-    if attempt.submitted_at is None:
-        return timedelta(0)
-    return max(timedelta(0), (attempt.ended_at or now) - attempt.submitted_at)
+    """How long an attempt has had replicas: from the first one's to its end, or until now.
+
+    Where it is not known since when it had any, from its job's being there: at most that long, see `is_at_most`.
+    """
+    begun = since(attempt)
+    return max(timedelta(0), (attempt.ended_at or now) - begun) if begun else timedelta(0)
+
+
+def since(attempt: Attempt) -> datetime | None:
+    """From when an attempt's hours count; None when its job was not there."""
+    if attempt.submitted_at is None or attempt.started_at is None:
+        return attempt.submitted_at
+    return max(attempt.submitted_at, attempt.started_at)
+
+
+def is_at_most(*records: StageRecord) -> bool:
+    """Whether hours of these stages may be fewer than counted: waiting for instances is among them."""
+    attempts = (each for record in records for each in record.attempts)
+    return any(each.submitted_at is not None and each.started_at is None for each in attempts)
+
+
+def said(text: str, *, at_most: bool) -> str:
+    """A time or hours in words."""
+    return f"at most {text}" if at_most else text
 
 
 def stage_took(record: StageRecord, now: datetime) -> timedelta:
@@ -37,7 +57,7 @@ def stage_took(record: StageRecord, now: datetime) -> timedelta:
 
 
 def gpu_hours(record: StageRecord, now: datetime) -> float:
-    """GPU-hours of all attempts of a stage: replicas x GPUs of one x hours since the job was there."""
+    """GPU-hours of all attempts of a stage: replicas x GPUs of one x hours, see `took`."""
     return record.replicas * record.gpus * stage_took(record, now).total_seconds() / 3600
 
 
@@ -79,8 +99,8 @@ def rows(records: Sequence[StageRecord], now: datetime, seen: Mapping[str, str])
             after(record),
             seen.get(record.stage, str(record.status)),
             str(len(record.attempts)),
-            duration(stage_took(record, now)),
-            hours(gpu_hours(record, now)) if record.gpus else "?",
+            said(duration(stage_took(record, now)), at_most=is_at_most(record)),
+            said(hours(gpu_hours(record, now)), at_most=is_at_most(record)) if record.gpus else "?",
         )
         for record in records
     ]
@@ -91,8 +111,8 @@ def headline(name: str, records: Sequence[StageRecord], now: datetime) -> str:
     if not records:
         return f"chain {name}: no stage was begun yet"
     done = sum(record.status is StageStatus.FINISHED for record in records)
-    total = sum(gpu_hours(record, now) for record in records)
-    return f"chain {name}: {done} of {plural(len(records), 'stage')} finished, {hours(total)} GPU-hours"
+    total = said(hours(sum(gpu_hours(record, now) for record in records)), at_most=is_at_most(*records))
+    return f"chain {name}: {done} of {plural(len(records), 'stage')} finished, {total} GPU-hours"
 
 
 def chain_lines(
@@ -188,7 +208,7 @@ def chains_lines(chains: Mapping[str, Sequence[StageRecord]], now: datetime) -> 
             f"{sum(each.status is StageStatus.FINISHED for each in records)} of {len(records)}",
             _state(records),
             f"{max(each.claimed_at for each in records):%Y-%m-%d %H:%M}",
-            hours(sum(gpu_hours(each, now) for each in records)),
+            said(hours(sum(gpu_hours(each, now) for each in records)), at_most=is_at_most(*records)),
         )
         for name, records in chains.items()
     ]

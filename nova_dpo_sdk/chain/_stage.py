@@ -404,12 +404,30 @@ class Stage:
         """Take note of what was seen of the stage's job."""
         self.job.remember(snapshot)
         try:
+            self._see_start(snapshot)
             if snapshot.status.is_terminal:
                 self._over(snapshot)
             else:
                 self._see_trouble(snapshot)
         except _Overtaken:
             self._take(self.record)
+
+    def _see_start(self, snapshot: JobSnapshot) -> None:
+        """Keep when it first had an instance: later pods, or none, tell another moment."""
+        if self.record.current.started_at is not None:
+            return
+        started = snapshot.started_at or self._asked_start(snapshot)
+        if started is not None:
+            self._write(lambda record: record.replace(attempts=_ending_in(record, started_at=started)))
+
+    def _asked_start(self, snapshot: JobSnapshot) -> datetime | None:
+        """Of a job that is over, asked of itself: lists of training jobs do not tell."""
+        if not snapshot.status.is_terminal or snapshot.status is JobStatus.DELETED:
+            return None
+        try:
+            return self._place.client.job(snapshot.ref).status().started_at
+        except (ClusterError, AWSError):
+            return None  # its hours count from when it was submitted then
 
     def news(self, snapshot: JobSnapshot) -> bool:
         """Whether a snapshot is another one than the last that was asked about."""

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.chain._records import Outcome
-from nova_dpo_sdk.chain._show import BADLY, duration, gpu_hours, headline, hours, stage_took, took
+from nova_dpo_sdk.chain._show import (
+    BADLY,
+    duration,
+    gpu_hours,
+    headline,
+    hours,
+    is_at_most,
+    said,
+    since,
+    stage_took,
+    took,
+)
 from nova_dpo_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -32,7 +43,7 @@ _WORDS = {
     "#c25b4e": "failed",
     "#d9902f": "stopped or reset",
     "#3b6ea5": "under way",
-    _WAITED: "being submitted",
+    _WAITED: "waiting",
 }
 _HEIGHT = 0.56
 _LONGEST_NAME = 34
@@ -107,7 +118,7 @@ class _Timeline:
         return attempt.ended_at or self._now
 
     def _bar(self, row: int, attempt: Attempt) -> None:
-        begun = attempt.submitted_at or self._end(attempt)
+        begun = since(attempt) or self._end(attempt)
         self._piece(row, attempt.claimed_at, begun, _WAITED)
         if attempt.submitted_at is None:
             return
@@ -133,7 +144,7 @@ class _Timeline:
         length = stage_took(record, self._now)
         words = [duration(length)] if row in self._untold or len(record.attempts) > 1 else []
         if record.gpus and length:
-            words.append(f"{hours(gpu_hours(record, self._now))} GPU-h")
+            words.append(f"{said(hours(gpu_hours(record, self._now)), at_most=is_at_most(record))} GPU-h")
         if len(record.attempts) > 1:
             words.append(f"{len(record.attempts)} attempts")
         gap = 0.012 * self._seconds / self._per

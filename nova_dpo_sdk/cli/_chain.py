@@ -10,7 +10,7 @@ from nova_dpo_sdk.backends import JobRef
 from nova_dpo_sdk.chain import Chain, ChainStore
 from nova_dpo_sdk.chain._lineage import lineage as trace
 from nova_dpo_sdk.chain._records import StageStatus, legal_name
-from nova_dpo_sdk.chain._show import chain_lines, chains_lines, duration, gpu_hours, stage_took
+from nova_dpo_sdk.chain._show import chain_lines, chains_lines, duration, gpu_hours, is_at_most, stage_took
 from nova_dpo_sdk.chain._timeline import draw_timeline
 from nova_dpo_sdk.cli._out import BAD, GOOD, complain, in_a_line, say, say_json, wrapped
 from nova_dpo_sdk.cli._place import aws, backend, connection
@@ -184,6 +184,7 @@ def _summary(name: str, records: list[StageRecord], now: datetime) -> dict[str, 
         "chain": name,
         "finished": sum(each.status is StageStatus.FINISHED for each in records),
         "gpu_hours": round(sum(gpu_hours(each, now) for each in records), 2),
+        "at_most": is_at_most(*records),
         "stages": [each.stage for each in records],
     }
 
@@ -194,4 +195,5 @@ def _stage(record: StageRecord, now: datetime, seen: dict[str, str]) -> dict[str
         "seen": seen.get(record.stage),
         "took": duration(stage_took(record, now)),
         "gpu_hours": round(gpu_hours(record, now), 2),
+        "at_most": is_at_most(record),
     }

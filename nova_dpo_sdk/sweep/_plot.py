@@ -41,7 +41,7 @@ def draw(results: SweepResults, path: str | os.PathLike[str], scored: _Scored | 
     # Texts come from names and values: without math mode a dollar sign is a dollar sign.
     title = f"{results.name}: {len(results.finished)} of {plural(len(results), 'trial')} finished, "
     figure.suptitle(
-        f"{title}{hours(results.replica_hours)} replica-hours",
+        f"{title}{results.total}",
         fontsize=12.5, fontweight="bold", color=_INK, parse_math=False, x=0.02, ha="left",
     )  # fmt: skip
     axis: Any = figure.subplots()

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk._words import plural
-from nova_dpo_sdk.chain._show import duration, hours, html_table, stage_took
+from nova_dpo_sdk.chain._show import duration, hours, html_table, said, stage_took
 from nova_dpo_sdk.errors import ConfigurationError
 from nova_dpo_sdk.sweep._trials import Trial, shown
 
@@ -39,8 +39,9 @@ class TrialResult:
             when a cap left no room.
         checkpoint: What it left; None unless it finished.
         job: Its last job; None when it had none.
-        took: How long its attempts together had their replicas.
+        took: How long its attempts together had replicas, from the first one's.
         replica_hours: The same times its replicas, in hours.
+        at_most: Whether both may be less: since when it had replicas is not known, so waiting for them is counted.
         error: Why it did not finish; empty when it did.
     """
 
@@ -50,6 +51,7 @@ class TrialResult:
     job: Job | None = None
     took: timedelta = timedelta(0)
     replica_hours: float = 0.0
+    at_most: bool = False
     error: str = ""
 
     @property
@@ -128,6 +130,7 @@ class SweepResults:
                 "status": each.status,
                 "hours": each.took.total_seconds() / 3600,
                 "replica_hours": each.replica_hours,
+                "at_most": each.at_most,
                 "job": each.job.ref if each.job else None,
                 "checkpoint": each.checkpoint.uri if each.checkpoint else None,
                 "error": each.error or None,
@@ -161,7 +164,13 @@ class SweepResults:
 
     def _head(self) -> str:
         done = f"{len(self.finished)} of {plural(len(self), 'trial')} finished"
-        return f"sweep of {self.name}: {done}, {hours(self.replica_hours)} replica-hours"
+        return f"sweep of {self.name}: {done}, {self.total}"
+
+    @property
+    def total(self) -> str:
+        """Replica-hours of all trials together, in words."""
+        at_most = any(each.at_most for each in self.trials)
+        return f"{said(hours(self.replica_hours), at_most=at_most)} replica-hours"
 
     def _columns(self) -> list[str]:
         return [*self._fields(), "status", "took", "replica-hours"]
@@ -174,8 +183,8 @@ class SweepResults:
             [
                 *(shown(each.values[name]) if name in each.values else "" for name in self._fields()),
                 each.status,
-                duration(each.took),
-                hours(each.replica_hours),
+                said(duration(each.took), at_most=each.at_most),
+                said(hours(each.replica_hours), at_most=each.at_most),
             ]
             for each in self.trials
         ]
@@ -190,7 +199,7 @@ class SweepResults:
 
 
 def replica_hours(record: StageRecord, now: datetime) -> float:
-    """Replica-hours of all attempts of a stage: replicas x hours since the job was there."""
+    """Replica-hours of all attempts of a stage: replicas x hours that it had them."""
     return record.replicas * stage_took(record, now).total_seconds() / 3600
 
 

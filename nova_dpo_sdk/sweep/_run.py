@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nova_dpo_sdk.chain import StageStatus
-from nova_dpo_sdk.chain._show import stage_took
+from nova_dpo_sdk.chain._show import is_at_most, stage_took
 from nova_dpo_sdk.errors import DatasetError, Finding, JobFailedError, NovaError, PlanRejectedError
 from nova_dpo_sdk.sweep._results import SweepResults, TrialResult, replica_hours
 
@@ -134,5 +134,6 @@ class Run:
             job=stage.job if stage else None,
             took=stage_took(record, now),
             replica_hours=replica_hours(record, now),
+            at_most=is_at_most(record),
             error="" if record.status is StageStatus.FINISHED else error,
         )
