@@ -335,9 +335,10 @@ def _last_words(container: Json) -> str:
 
 
 def _placed(status: Json) -> datetime | None:
-    listed: list[Json] = status.get("conditions") or []
-    held = (each for each in listed if each.get("type") == "PodScheduled" and each.get("status") == "True")
-    return moment(next(held, {}).get("lastTransitionTime"))
+    for each in status.get("conditions") or ():
+        if each.get("type") == "PodScheduled" and each.get("status") == "True":
+            return moment(each.get("lastTransitionTime"))
+    return None
 
 
 def _finished(status: Json, containers: list[tuple[str, Json]]) -> datetime | None:
