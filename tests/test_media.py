@@ -157,6 +157,9 @@ def test_media_of_another_account_stop_the_plan(file: Path, cloud: LocalCloud) -
     fine = pairs(file.with_name("fine.jsonl"), seen("s3://ours/c.png"))
     for training, validation in ((fine, data), (data, fine)):
         assert found(client(cloud, account=MINE), training, validation=validation).keys() == told.keys()
+    (both,) = found(client(cloud, account=MINE), data, validation=data).values()
+    assert "In 2,000 records" in both.message
+    assert "The same of 1 other place: s3://more of" in both.message
 
 
 def test_the_role_of_a_training_job_tells_its_account(file: Path, cloud: LocalCloud) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -68,10 +69,19 @@ def _foreign(media: Sequence[MediaPlace], account: str) -> Iterator[Finding]:
 
 
 def _finding(code: str, severity: Severity, places: Sequence[MediaPlace], said: str, fix: str) -> Finding:
-    first, others = places[0], places[1:]
+    first, *others = _each_once(places)
     more = f" The same of {plural(len(others), 'other place')}: {_listed(others)}." if others else ""
     message = f"{_lie(first)} of account {first.owner}, such as {first.example}; {said}.{more}"
     return Finding(code, severity, MEDIA, message, first.owner, _ALLOWED, fix, _SOURCE)
+
+
+def _each_once(places: Sequence[MediaPlace]) -> list[MediaPlace]:
+    """The places of training and validation data, those of both put together."""
+    found: dict[tuple[str, str], MediaPlace] = {}
+    for each in places:
+        key = (each.bucket, each.owner)
+        found[key] = replace(found[key], records=found[key].records + each.records) if key in found else each
+    return list(found.values())
 
 
 def _lie(place: MediaPlace) -> str:
