@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.aws import S3Uri
+from nova_dpo_sdk.backends._arns import key_target, literal
 from nova_dpo_sdk.backends._resources import LOCAL_QUEUES, NODES, PODS, PRIORITY_CLASSES, QUEUE_PRIORITIES
 from nova_dpo_sdk.backends._rights import NEEDED, SIGHT, USEFUL
 from nova_dpo_sdk.catalog import Platform
@@ -127,20 +128,19 @@ def iam_policy(backend: HyperPodBackend | TrainingJobBackend, output: str, *, op
     statements = [_statement(where, wanted, arns) for where, arns in places.items()]
     key = backend.aws.kms_key_id
     if key:
-        arn = key if key.startswith("arn:") else "*"
-        statements.append(_allow("NovaKey", {"kms:Decrypt", "kms:GenerateDataKey"}, [arn]))
+        target = key_target(key, _home(backend, "kms"))
+        statements.append({**_allow("NovaKey", {"kms:Decrypt", "kms:GenerateDataKey"}, []), **target})
     return {"Version": "2012-10-17", "Statement": [each for each in statements if each["Action"]]}
 
 
 def _places(backend: HyperPodBackend | TrainingJobBackend, output: S3Uri) -> dict[str, list[str]]:
-    region, account = backend.aws.region, backend.aws.known_account or "*"
-    partition = {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(region.rpartition("-")[0].rpartition("-")[0], "aws")
+    partition, account = _partition(backend), backend.aws.known_account or "*"
 
     def arn(service: str, rest: str) -> str:
-        return f"arn:{partition}:{service}:{region}:{account}:{rest}"
+        return f"{_home(backend, service)}:{rest}"
 
     group = _LOGS[backend.platform].format(cluster=getattr(backend, "cluster", ""))
-    prefix = f"{output.key}/" if output.key else ""
+    prefix = literal(f"{output.key}/") if output.key else ""
     return {
         "bucket": [f"arn:{partition}:s3:::{output.bucket}"],
         "output": [f"arn:{partition}:s3:::{output.bucket}/{prefix}*"],
@@ -152,6 +152,16 @@ def _places(backend: HyperPodBackend | TrainingJobBackend, output: S3Uri) -> dic
         "escrow": [f"arn:{partition}:s3:::customer-escrow-{account}-smtj-*/*"],
         "any": ["*"],
     }
+
+
+def _partition(backend: HyperPodBackend | TrainingJobBackend) -> str:
+    group = backend.aws.region.rpartition("-")[0].rpartition("-")[0]
+    return {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(group, "aws")
+
+
+def _home(backend: HyperPodBackend | TrainingJobBackend, service: str) -> str:
+    """What the ARNs of a service's things begin with, at one place."""
+    return f"arn:{_partition(backend)}:{service}:{backend.aws.region}:{backend.aws.known_account or '*'}"
 
 
 def _statement(where: str, calls: Iterable[Call], arns: list[str]) -> Json:

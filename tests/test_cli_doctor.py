@@ -47,8 +47,8 @@ def test_the_rights_that_a_role_has_not_are_notes_that_say_what_they_would_bring
     assert told["ready"] is True
     more = next(each for each in told["cluster"] if each["question"] == "more rights")
     assert more["state"] == "note"
-    assert more["answer"] == "not granted: list pods, watch pytorchjobs, list workloads, list nodes"
-    assert "why a queue holds a job back" in more["findings"][2]["message"]
+    assert more["answer"] == "not granted: list pods, watch pytorchjobs, watch pods, list workloads, list nodes"
+    assert "why a queue holds a job back" in more["findings"][3]["message"]
 
 
 def test_somebody_whom_the_cluster_does_not_know_is_told_about_the_access_entry(shell, cloud):

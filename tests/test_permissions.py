@@ -16,13 +16,14 @@ from nova_dpo_sdk import (
     DPORecipe,
     HyperPodBackend,
     HyperPodOptions,
+    JobStatus,
     NovaClient,
     NovaModel,
     PreferenceDataset,
     SFTRecipe,
 )
 from nova_dpo_sdk.errors import ClusterError, ConfigurationError
-from nova_dpo_sdk.local import Grant, LocalCloud, Role
+from nova_dpo_sdk.local import Grant, LocalCloud, Role, Script
 from nova_dpo_sdk.permissions import CALLS, iam_policy, kubernetes_access
 
 if TYPE_CHECKING:
@@ -119,6 +120,20 @@ def test_a_working_day_on_hyperpod_needs_no_more_than_the_policies_allow(cloud: 
     assert {*unused} <= {"s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:ListBucketMultipartUploads"}
 
 
+def test_the_roles_allow_to_watch():
+    with LocalCloud(script=Script(noticing=0.05, starting=0.1, loading=0.05, training=0.4, manifest=0.01)) as cloud:
+        backend = cloud.hyperpod()
+        nova = NovaClient(backend, output=cloud.output)
+        cloud.role = role_from(kubernetes_access(backend))
+        recipe = SFTRecipe(name="sft", model=NovaModel.LITE)
+        job = nova.submit(nova.plan(recipe, ChatDataset.from_jsonl(CHATS)), check=False)
+        cloud.requests.clear()
+        assert [each.status for each in job.events(timeout=30)][-1] is JobStatus.SUCCEEDED
+        # Whoever is refused a watch lists again and again.
+        asked = [each.operation for each in cloud.requests if each.service == "kubernetes"]
+        assert asked == ["list", "list", "watch", "watch"]
+
+
 def test_the_required_roles_alone_do_for_a_job(cloud: LocalCloud, nova: NovaClient):
     assert isinstance(nova.backend, HyperPodBackend)
     cloud.role = role_from(kubernetes_access(nova.backend, optional=False))
@@ -178,6 +193,32 @@ def test_arns_name_the_partition_and_the_key(region, partition):
     assert {arn.split(":")[1] for arn in arns} == {partition}
     assert f"arn:{partition}:s3:::bucket/a/b/*" in arns
     assert policy["Statement"][-1]["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
+
+
+HOME = "arn:aws:kms:us-east-1:123456789012"
+THEIRS = "arn:aws:kms:us-east-1:210987654321"
+
+
+@pytest.mark.parametrize(
+    ("key", "resource", "alias"),
+    [
+        (f"{THEIRS}:key/1234-ab", f"{THEIRS}:key/1234-ab", ""),
+        ("1234-ab", f"{HOME}:key/1234-ab", ""),
+        ("alias/nova", f"{HOME}:key/*", "alias/nova"),
+        (f"{THEIRS}:alias/nova", f"{THEIRS}:key/*", "alias/nova"),
+    ],
+)
+def test_a_key_is_allowed_and_no_other(key, resource, alias):
+    backend = HyperPodBackend("research", region="us-east-1", account="123456789012", kms_key_id=key)
+    told = iam_policy(backend, "s3://bucket/a")["Statement"][-1]
+    assert told["Resource"] == [resource]
+    wanted = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": alias}} if alias else None
+    assert told.get("Condition") == wanted
+
+
+def test_what_is_a_wildcard_in_a_policy_is_none_in_an_output():
+    policy = iam_policy(HyperPodBackend("research", region="us-east-1"), "s3://bucket/a*b?/${aws:username}")
+    assert "arn:aws:s3:::bucket/a${*}b${?}/${$}{aws:username}/*" in str(policy)
 
 
 def test_a_place_without_output_or_region_is_refused(monkeypatch):

@@ -252,6 +252,15 @@ def test_the_policy_names_what_the_machine_touches_and_no_more(offline, tone):
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
 
 
+def test_the_policy_names_the_key_of_an_alias(chats):
+    backend = HyperPodBackend("research", region="us-east-1", account=ACCOUNT, kms_key_id="alias/nova")
+    nova = NovaClient(backend, output="s3://acme-nova/what*ever")
+    policy = StateMachine.of(nova, "alone", lambda chain: chain.run("sft", SFT, chats)).policy()
+    assert policy["Statement"][-1]["Resource"] == [f"arn:aws:kms:us-east-1:{ACCOUNT}:key/*"]
+    assert policy["Statement"][-1]["Condition"] == {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/nova"}}
+    assert "acme-nova/what${*}ever/" in str(policy)
+
+
 def test_the_same_chain_gives_the_same_definition(offline, fan):
     first, second = (StateMachine.of(offline, "support-tone", fan) for _ in range(2))
     assert first.to_json() == second.to_json()

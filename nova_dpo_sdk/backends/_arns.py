@@ -1,8 +1,9 @@
-"""ARNs of another Region or account than the one where a job runs."""
+"""ARNs: those of another Region or account than the one where a job runs, and how policies name things."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.errors import Finding, Severity
 
@@ -10,6 +11,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SOURCE = "AWS General Reference, Amazon Resource Names"
+
+
+def literal(text: str) -> str:
+    """A text in a policy's ARN in which `*`, `?` and `$` mean themselves.
+
+    Source: IAM user guide, "IAM policy elements: Variables and tags".
+    """
+    return re.sub(r"[*?$]", r"${\g<0>}", text)
+
+
+def key_target(key: str, home: str) -> dict[str, Any]:
+    """The part of a policy's statement that says which KMS key it is about.
+
+    An alias's ARN as the resource is the alias itself and allows the use of no key, so that an alias is a condition.
+
+    Args:
+        key: A key's ARN or id, or an alias's ARN or name.
+        home: What the key's ARN begins with if `key` is none, such as `arn:aws:kms:us-east-1:123456789012`.
+
+    Source: AWS KMS developer guide, "Use aliases to control access to KMS keys".
+    """
+    if key.startswith("arn:"):
+        home, _, key = key.rpartition(":")
+    if not key.startswith("alias/"):
+        return {"Resource": [f"{home}:key/{key.removeprefix('key/')}"]}
+    return {"Resource": [f"{home}:key/*"], "Condition": {"ForAnyValue:StringEquals": {"kms:ResourceAliases": key}}}
 
 
 def foreign_arn(where: str, arn: str | None, region: str, account: str = "") -> Iterator[Finding]:

@@ -25,7 +25,8 @@ SIGHT: tuple[Right, ...] = (("list", PODS), ("get", PODS))
 """One of these shows pods: without them a crash loop looks like a job that runs."""
 USEFUL: dict[Right, str] = {
     ("list", PODS): "all pods are seen with one request",
-    ("watch", PYTORCHJOBS): "changes come by themselves, within a second",
+    ("watch", PYTORCHJOBS): "changes come by themselves, within a second, where pods may be watched, too",
+    ("watch", PODS): "changes of pods come by themselves; jobs are watched only together with their pods",
     ("list", WORKLOADS): "it is told why a queue holds a job back",
     ("list", NODES): "free nodes are counted before a job is sent",
 }

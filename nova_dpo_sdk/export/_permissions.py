@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nova_dpo_sdk.backends._arns import key_target, literal
 from nova_dpo_sdk.backends._manifest import MANIFEST
 from nova_dpo_sdk.catalog import Platform
 
@@ -31,7 +32,8 @@ def policy(stages: Sequence[DraftStage], account: str, reader: str | None) -> Js
         statements = _training(stages, backend, account, reader)
     key: str | None = backend.aws.kms_key_id
     if key:
-        statements.append(_allow(["kms:Decrypt", "kms:GenerateDataKey"], [key if key.startswith("arn:") else "*"]))
+        target = key_target(key, f"arn:aws:kms:{backend.aws.region}:{account}")
+        statements.append({**_allow(["kms:Decrypt", "kms:GenerateDataKey"], []), **target})
     return {"Version": "2012-10-17", "Statement": statements}
 
 
@@ -72,7 +74,7 @@ def _allow(actions: list[str], targets: list[str]) -> Json:
 
 
 def _object_arn(uri: str) -> str:
-    return f"arn:aws:s3:::{uri.removeprefix('s3://')}"
+    return f"arn:aws:s3:::{literal(uri.removeprefix('s3://'))}"
 
 
 def kubernetes_access(stages: Sequence[DraftStage]) -> list[Json]:
