@@ -9,7 +9,7 @@ import pytest
 from nova_dpo_sdk import LoRA, NovaClient, NovaModel, SFTRecipe
 from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, PYTORCHJOBS
 from nova_dpo_sdk.chain import Outcome, StagePolicy
-from nova_dpo_sdk.errors import JobFailedError
+from nova_dpo_sdk.errors import JobFailedError, JobTimeoutError
 
 SFT = SFTRecipe(name="support-sft", model=NovaModel.LITE, replicas=4, tuning=LoRA(alpha=64), warmup_steps=1)
 CHANGED = SFT.replace(max_epochs=1)
@@ -87,3 +87,67 @@ def test_an_attempt_that_was_given_up_is_paid_for_until_then(cloud, chats):
     cloud.script_fault("node-loss", after=5)
     lost = died_before_it_stopped(cloud, chats, None)
     assert lost.ended_at - lost.submitted_at > timedelta(minutes=30)
+
+
+def look_now_and_then(cloud, clock, chats):
+    """What a scheduler's sensor does: one look each five minutes, by a handle of its own; ends with the stage."""
+    for _ in range(20):
+        stage = NovaClient(cloud.hyperpod(), output=cloud.output).chain("tone").start("sft", SFT, chats)
+        try:
+            return stage.result(timeout=30)
+        except JobTimeoutError:
+            clock.advance(270)
+    pytest.fail("it still looks")
+
+
+def records_written(cloud):
+    return sum(
+        each.operation == "PutObject" and each.target.endswith("chains/tone/sft.json") for each in cloud.requests
+    )
+
+
+def test_who_only_looks_now_and_then_loses_patience_too(cloud, clock, nova, chats):
+    cloud.script_fault("image-pull")
+    begun = clock.monotonic()
+    with pytest.raises(JobFailedError, match="ImagePullBackOff"):
+        look_now_and_then(cloud, clock, chats)
+    assert 1800 < clock.monotonic() - begun < 2700
+    assert records_written(cloud) == 5  # claimed, submitted, with instances, in trouble, given up
+    stage = nova.chain("tone").start("sft", SFT, chats)
+    with pytest.raises(JobTimeoutError):  # borne with anew: it may have been mended
+        stage.result(timeout=1500)
+    with pytest.raises(JobFailedError):
+        stage.result(timeout=600)
+
+
+def test_who_only_looks_now_and_then_tries_again_after_a_lost_node(cloud, clock, nova, chats):
+    first = nova.chain("tone").start("sft", SFT, chats).job
+    cloud.script_fault("node-loss", after=5, job=first.name)
+    begun = clock.monotonic()
+    assert look_now_and_then(cloud, clock, chats).uri
+    assert clock.monotonic() - begun < 3600
+    assert [each.outcome for each in nova.chain("tone").record("sft").attempts] == [
+        Outcome.ABANDONED,
+        Outcome.SUCCEEDED,
+    ]
+
+
+def test_a_trouble_that_ended_is_forgotten(cloud, nova, chats):
+    cloud.script_fault("image-pull", lasts=600)
+    stage = nova.chain("tone").start("sft", SFT, chats)
+    kept = []
+    assert stage.result(on_update=lambda _: kept.append(stage.record.current.trouble)).uri
+    assert "degraded" in kept
+    assert (stage.record.current.trouble, stage.record.current.trouble_since) == ("", None)
+
+
+def test_of_two_who_see_a_trouble_the_first_tells_since_when(cloud, clock, nova, chats):
+    cloud.script_fault("image-pull")
+    chain = nova.chain("tone")
+    late = chain.start("sft", SFT, chats)
+    with pytest.raises(JobTimeoutError):
+        chain.start("sft", SFT, chats).result(timeout=900)
+    since = chain.record("sft").current.trouble_since
+    with pytest.raises(JobFailedError):
+        late.result(timeout=1000)
+    assert clock.now() - since < timedelta(seconds=1900)

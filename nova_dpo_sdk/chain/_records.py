@@ -145,6 +145,8 @@ class Attempt(Kept):
         message: The same in a sentence.
         checkpoint: S3 path of the checkpoint that it left; empty for none. It outlives a reset of the stage.
         retryable: Whether it was the infrastructure that failed, so that another attempt may succeed.
+        trouble: The state in which its job was last seen not to get on, such as `stalled`; empty for none.
+        trouble_since: When it was first seen so; None for no trouble.
     """
 
     number: int = Field(ge=1)
@@ -160,6 +162,8 @@ class Attempt(Kept):
     message: str = ""
     checkpoint: str = ""
     retryable: bool = False
+    trouble: str = ""
+    trouble_since: datetime | None = None
 
 
 class Acceptance(Kept):

@@ -140,7 +140,7 @@ class Stage:
         self._policy = policy
         self._held: Held | None = None
         self._job: Job | None = None
-        self._trouble: tuple[JobSnapshot, float] | None = None
+        self._trouble: JobSnapshot | None = None
         self._ended: tuple[JobSnapshot, float, CheckpointError] | None = None
         self._shown: object = None
         self._outage: Outage | None = None
@@ -443,7 +443,7 @@ class Stage:
             elif self._ended is not None:
                 self._over(self._ended[0])
             elif self._trouble is not None:
-                self._bear(*self._trouble)
+                self._bear(self._trouble)
         except _Overtaken:
             self._take(self.record)
 
@@ -479,29 +479,47 @@ class Stage:
     def horizon(self) -> float:
         """Seconds until `look()` may have something to do."""
         dues = [math.inf]
-        clock = self._place.clock
         if self._deadline is not None:
-            dues.append((self._deadline - clock.now()).total_seconds())
+            dues.append((self._deadline - self._place.now()).total_seconds())
         if self._ended is not None:
             dues.append(MANIFEST_LOOKS)
         elif self._trouble is not None:
-            snapshot, since = self._trouble
-            dues.append(self._policy.patience.grace(snapshot.status) - (clock.monotonic() - since))
+            dues.append(self._policy.patience.grace(self._trouble.status) - self._lasted)
         return max(0.0, min(dues))
 
     def _see_trouble(self, snapshot: JobSnapshot) -> None:
-        same = self._trouble is not None and self._trouble[0].status is snapshot.status
-        since = self._trouble[1] if self._trouble is not None and same else self._place.clock.monotonic()
-        self._trouble = (snapshot, since)
-        self._bear(snapshot, since)
+        borne = self._policy.patience.grace(snapshot.status)
+        self._keep_trouble(str(snapshot.status) if borne < math.inf else "")
+        self._trouble = snapshot
+        self._bear(snapshot)
 
-    def _bear(self, snapshot: JobSnapshot, since: float) -> None:
-        if not self._policy.patience.ends(snapshot, self._place.clock.monotonic() - since):
+    def _keep_trouble(self, trouble: str) -> None:
+        """Write down that a trouble begins or ends, for who looks only now and then, each time with a new handle."""
+        if trouble == self.record.current.trouble:
+            return
+        since = self._place.now() if trouble else None
+
+        def change(record: StageRecord) -> StageRecord:
+            if trouble == record.current.trouble:
+                return record  # somebody else has seen it before
+            return record.replace(attempts=_ending_in(record, trouble=trouble, trouble_since=since))
+
+        self._write(change)
+
+    @property
+    def _lasted(self) -> float:
+        """Seconds for which its job has been in trouble, whoever has seen it."""
+        since = self.record.current.trouble_since
+        return (self._place.now() - since).total_seconds() if since else 0.0
+
+    def _bear(self, snapshot: JobSnapshot) -> None:
+        if not self._policy.patience.ends(snapshot, self._lasted):
             return
         if is_infrastructure(snapshot) and self._tries_left(self.record):
             self._next_attempt(Outcome.ABANDONED, snapshot)
             return
-        # It is not over, and may get on after all: nothing is written, and the next run follows it again.
+        # It is not over, and may get on after all: the next run follows it again, with new patience.
+        self._keep_trouble("")
         self.error = JobFailedError(
             f"Stage {self.name}: {self.job.name} does not get on: {snapshot.summary} It is still there and holds its "
             f"instances: job.cancel() frees them, and chain.reset({self.name!r}) begins the stage anew.",
