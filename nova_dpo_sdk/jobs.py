@@ -375,7 +375,8 @@ class Job:
 
         Wordings that are not known stay text: `logs()` has every line. The arguments and errors are those of `logs`.
         """
-        return read_metrics(self.logs(since=since), self.name)
+        lines = self.logs(since=since)
+        return read_metrics(lines, self.name, lines.source)
 
     def saved_metrics(self) -> Metrics:
         """The metrics that a finished training job left in its output: the loss of every step, and validation losses.

@@ -121,6 +121,24 @@ def test_a_node_is_named_by_node_instance_or_replica(job):
         job.logs(node=f"{job.name}-worker-9")
 
 
+def test_following_a_node_that_is_none_of_the_jobs_is_refused_once_all_its_pods_are_placed(clock, job):
+    began = clock.monotonic()
+    with pytest.raises(ConfigurationError, match=f"no node, instance or replica of {job.name}: {job.name}-master-0, "):
+        job.logs(follow=True, node=f"{job.name}-worker-3")
+    assert clock.monotonic() == began
+    following = job.logs(follow=True, node="typo")  # before any pod is on a node: it may yet be one
+    with pytest.raises(ConfigurationError, match=rf"node='typo' is .* of {job.name}: {job.name}-master-0 on "):
+        next(following)
+    assert clock.monotonic() - began < 10
+    worker = list(job.logs(follow=True, node=f"{job.name}-worker-2"))
+    assert {line.replica for line in worker} == {f"{job.name}-worker-2"}
+
+
+def test_a_replica_that_is_meant_is_waited_for_until_it_has_a_node(job):
+    line = next(job.logs(follow=True, node=f"{job.name}-worker-0"))
+    assert line.replica == f"{job.name}-worker-0"
+
+
 def test_only_the_lines_within_a_pods_own_time_are_its(clock, pairs, chats):
     groups = [InstanceGroup("nova", "ml.p5.48xlarge", 4)]
     with LocalCloud(clock=clock, instance_groups=groups) as cloud:
@@ -205,6 +223,9 @@ def test_lines_that_mention_the_job_are_found_when_its_pods_are_gone(job, clock,
     assert len({line.node for line in lines}) == 4
     assert list(job.logs(node=lines[0].node)) == [lines[0]]
     assert list(job.logs(since=clock.now())) == []
+    with pytest.raises(ConfigurationError, match="is a replica, and the pods .* are not seen .* each line names its"):
+        job.logs(node=f"{job.name}-master-0")
+    assert f"has a wording that is known (read: {found.source})" in str(job.metrics())
 
 
 def test_the_pods_are_asked_where_there_is_no_log_group(job, cloud):
@@ -224,6 +245,9 @@ def test_pods_of_an_unrestricted_cluster_are_read_from_kubernetes(job, nova, clo
     assert followed == list(job.logs())
     assert len(followed) == LINES
     assert not [each for each in cloud.requests if each.service == "logs"]
+    for hours in (2, -3.5):
+        cloud.logs.zone = timezone(timedelta(hours=hours))
+        assert list(job.logs()) == followed
     middle = followed[LINES // 2].at
     assert list(job.logs(since=middle)) == [line for line in followed if line.at >= middle]
     job.delete()
@@ -407,6 +431,13 @@ def test_a_single_straggler_among_punctual_lines_is_found():
     (place,) = [number for number, line in enumerate(followed) if line.text == "straggler"]
     before = followed[place - 1].at - START
     assert timedelta(seconds=690) <= before <= timedelta(seconds=830)
+
+
+def test_a_line_at_the_border_of_what_is_read_again_is_given_once():
+    logs, clock, lines, end = written([[0.0], [599.0, 0.9996, 0.0014], [606.0, *[1.5] * 1200]], [0, 0, 0])
+    clock.advance(600.0004)
+    followed = list(follow_lines(Nodes(Direct(logs), clock, end), clock, timeout=5000))
+    assert sorted(followed, key=key) == sorted(lines, key=key)
 
 
 def test_a_late_stream_whose_first_reading_fails_is_read_from_its_start_again():

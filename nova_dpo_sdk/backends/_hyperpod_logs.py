@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from nova_dpo_sdk.aws import LogEvent
+from nova_dpo_sdk.backends._facts import job_facts, job_of_pod
 from nova_dpo_sdk.backends._logs import LogLine, LogLines, LogSource, LogView, follow_lines, read_lines
 from nova_dpo_sdk.backends._status import fold
 from nova_dpo_sdk.errors import ClusterError, ConfigurationError, JobNotFinishedError, NotFoundError
@@ -28,7 +29,7 @@ YOUNG = timedelta(minutes=5)
 """For how long after a pod's start a missing log stream is nothing unusual."""
 _ROUNDING = timedelta(seconds=2)  # Kubernetes' moments are whole seconds, and the lines' own come from another clock
 _NODE = "hyperpod-"
-_LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z ?(.*)", re.DOTALL)
+_LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d) ?(.*)", re.DOTALL)
 
 Json = dict[str, Any]
 
@@ -90,6 +91,7 @@ def _choose(cluster: HyperPodCluster, group: LogGroup, pods: _Pods) -> LogSource
         return _from_pods(pods, str(error), error)
     pods.look()
     if not pods.visible or (pods.over and not pods.seen):
+        pods.refuse_replica()
         return TextSearch(group, pods)
     if pods.over and not pods.spans:
         raise pods.nobody_meant()
@@ -128,6 +130,7 @@ class _Pods:
         self.visible = True
         self.created: datetime | None = None
         self.snapshot: JobSnapshot | None = None
+        self._expected: tuple[str, ...] = ()
         self._spans: dict[str, PodSpan] = {}
 
     def now(self) -> datetime:
@@ -144,8 +147,14 @@ class _Pods:
         return [span for span in self._spans.values() if span.is_meant(self.wish.node)]
 
     def look(self) -> None:
+        """See what is there now.
+
+        Raises:
+            ConfigurationError: The node that is meant is none of the job's, and cannot become one.
+        """
         now = self.now()
         job, pods = self.backend.observe(self.ref)
+        self._expected = job_facts(job).pods if job is not None else self._expected
         self.snapshot = fold(str(self.ref), job, pods, now) if job is not None else None
         self.over = self.snapshot is None or self.snapshot.status.is_terminal
         self.created = self.snapshot.created_at if self.snapshot else self.created
@@ -156,6 +165,24 @@ class _Pods:
                 if uid not in present and span.end is None:
                     self._spans[uid] = replace(span, end=now)
         self._spans |= present
+        placed = bool(self._expected) and {span.replica for span in present.values()}.issuperset(self._expected)
+        if not self.spans and (placed or self._is_beyond()):
+            raise self.nobody_meant()
+
+    def _is_beyond(self) -> bool:
+        """Whether a replica is meant that the job does not have."""
+        return bool(self._expected) and self._means_replica() and self.wish.node not in self._expected
+
+    def _means_replica(self) -> bool:
+        return job_of_pod(self.wish.node or "") == self.ref.name
+
+    def refuse_replica(self) -> None:
+        """Refuse a replica's name where only nodes are known."""
+        if self._means_replica():
+            raise ConfigurationError(
+                f"node={self.wish.node!r} is a replica, and the pods of {self.ref.name} are not seen (any more): where "
+                "it ran is not known. Give a node or an instance id, or leave node out: each line names its node."
+            )
 
     def start_of(self, spans: Iterable[PodSpan]) -> datetime:
         start = min(span.start for span in spans)
@@ -168,7 +195,7 @@ class _Pods:
         return LogLine(event.at, span.node, span.replica, event.text)
 
     def nobody_meant(self) -> ConfigurationError:
-        ran = ", ".join(f"{span.replica} on {span.node}" for span in self._spans.values())
+        ran = ", ".join(f"{span.replica} on {span.node}" for span in self._spans.values()) or ", ".join(self._expected)
         return ConfigurationError(f"node={self.wish.node!r} is no node, instance or replica of {self.ref.name}: {ran}.")
 
     def too_young(self, why: str) -> JobNotFinishedError:
@@ -298,9 +325,11 @@ class PodLogs:
             match = _LINE.fullmatch(line)
             if match is None:
                 continue
-            stamp = f"{match[1]}.{match[2] or ''}"
+            seconds, fraction, zone, text = match.groups(default="")  # a kubelet stamps in its node's own zone
+            stamp = f"{seconds}.{fraction}{zone}"
             count[stamp] = count.get(stamp, 0) + 1
-            yield LogEvent(f"{span.uid}/{stamp}/{count[stamp]}", _moment(match[1], match[2] or ""), span.uid, match[3])
+            at = _moment(f"{seconds}{zone}", fraction)
+            yield LogEvent(f"{span.uid}/{stamp}/{count[stamp]}", at, span.uid, text)
 
     def text(self, span: PodSpan, start: datetime | None, *, previous: bool = False) -> str:
         """A container's log since a moment; empty when it has not begun, or the pod is gone."""
@@ -340,5 +369,5 @@ def _finished(container: Json) -> str:
 
 
 def _moment(seconds: str, fraction: str = "") -> datetime:
-    moment = datetime.fromisoformat(seconds.rstrip("Z")).replace(tzinfo=timezone.utc)
+    moment = datetime.fromisoformat(seconds.replace("Z", "+00:00")).astimezone(timezone.utc)
     return moment + timedelta(microseconds=int(fraction[:6].ljust(6, "0") or 0))

@@ -31,6 +31,7 @@ QUIET = timedelta(seconds=30)
 MOST_FAILURES = 10
 """Looks in a row that may fail before following gives up."""
 _TIDY = 1000
+_GRAIN = timedelta(milliseconds=1)  # requests begin at whole milliseconds: by less than one before what is asked for
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class _Tail:
         now = self._clock.now()
         starts = self._source.look().starts
         for event, line in _merged(self._source, starts):
-            if line.at <= now - LATE:
+            if line.at < now - LATE - _GRAIN:
                 yield line
             else:
                 self._keep([(event, line)], now)
@@ -260,7 +261,7 @@ class _Tail:
 
     def _forget(self) -> None:
         if len(self._seen) > _TIDY:
-            self._seen = {key: at for key, at in self._seen.items() if at >= self._swept - LATE}
+            self._seen = {key: at for key, at in self._seen.items() if at >= self._swept - LATE - _GRAIN}
 
     def _settled(self, now: datetime | None) -> list[LogLine]:
         lines: list[LogLine] = []

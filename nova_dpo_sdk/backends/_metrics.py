@@ -63,18 +63,22 @@ class Metrics(Sequence[MetricRow]):
     Args:
         rows: The rows.
         name: The job's name, for the picture.
+        source: Where the lines came from, for people.
     """
 
-    def __init__(self, rows: Iterable[MetricRow], name: str = "") -> None:
+    def __init__(self, rows: Iterable[MetricRow], name: str = "", source: str = "") -> None:
         self._rows = tuple(rows)
         self._name = name
+        self._source = source
 
     @overload
     def __getitem__(self, index: int) -> MetricRow: ...
     @overload
     def __getitem__(self, index: slice) -> Metrics: ...
     def __getitem__(self, index: int | slice) -> MetricRow | Metrics:
-        return Metrics(self._rows[index], self._name) if isinstance(index, slice) else self._rows[index]
+        if isinstance(index, slice):
+            return Metrics(self._rows[index], self._name, self._source)
+        return self._rows[index]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -84,7 +88,8 @@ class Metrics(Sequence[MetricRow]):
 
     def __str__(self) -> str:
         if not self._rows:
-            return "no metrics: no line of the log has a wording that is known"
+            read = f" (read: {self._source})" if self._source else ""
+            return f"no metrics: no line of the log has a wording that is known{read}"
         rewards = [name for name in _SHOWN if any(name in row.values for row in self._rows)]
         header = ["time (UTC)", "step", "epoch", "loss", "lr", *(name.removeprefix("rewards/") for name in rewards)]
         body = [_cells(row, rewards) for row in self._rows]
@@ -122,7 +127,7 @@ class Metrics(Sequence[MetricRow]):
 _Curves = dict[str, tuple[list[float], list[float]]]
 
 
-def read_metrics(lines: Iterable[LogLine], name: str = "") -> Metrics:
+def read_metrics(lines: Iterable[LogLine], name: str = "", source: str = "") -> Metrics:
     """Pick the rows of metrics out of log lines.
 
     Every node may print the same numbers, so only the replica that prints the most rows is heard. A line counts when
@@ -130,10 +135,10 @@ def read_metrics(lines: Iterable[LogLine], name: str = "") -> Metrics:
     """
     found = [(line.replica or line.node, row) for line in lines for row in rows_of(line)]
     if not found:
-        return Metrics((), name)
+        return Metrics((), name, source)
     counted = Counter(speaker for speaker, _ in found)
     leader = min(counted, key=lambda speaker: (-counted[speaker], speaker))
-    return Metrics((row for speaker, row in found if speaker == leader), name)
+    return Metrics((row for speaker, row in found if speaker == leader), name, source)
 
 
 def rows_of(line: LogLine) -> list[MetricRow]:

@@ -63,12 +63,14 @@ class LocalLogs:
         exists: Whether the group exists; may be set to False.
         page_sizes: How many events the pages of one search have, over and over; 0 is an empty page that has a
             successor, as the service gives them too.
+        zone: The nodes' time zone, in which kubelets stamp the lines of pods.
     """
 
     cluster: Cluster
     now: Callable[[], datetime] = field(repr=False)
     exists: bool = True
     page_sizes: tuple[int, ...] = (_EVENT_PAGE,)
+    zone: timezone = timezone.utc
     _events: dict[str, list[_Event]] = field(default_factory=dict[str, "list[_Event]"], repr=False)
     _late: list[_Late] = field(default_factory=list[_Late], repr=False)
     _count: int = 0

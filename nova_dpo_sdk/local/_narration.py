@@ -93,7 +93,7 @@ class Narrator:
         since = call.query.get("sinceTime", "")
         lines = [line for line in self._lines.get(pod["metadata"]["uid"], ()) if line.start == start]
         stamped = call.query.get("timestamps") == "true"
-        shown = [f"{_stamp(line.at)} {line.text}\n" if stamped else f"{line.text}\n" for line in lines]
+        shown = [f"{_stamp(line.at, self._logs.zone)} {line.text}\n" if stamped else f"{line.text}\n" for line in lines]
         kept = [text for text, line in zip(shown, lines, strict=True) if _stamp(line.at)[:19] >= since[:19]]
         return "".join(kept).encode()
 
@@ -124,5 +124,6 @@ def _report(technique: str, number: int) -> str:
     )
 
 
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+def _stamp(moment: datetime, zone: timezone = timezone.utc) -> str:
+    text = moment.astimezone(zone).isoformat(timespec="microseconds")
+    return f"{text[:-6]}000{text[-6:].replace('+00:00', 'Z')}"
