@@ -8,7 +8,8 @@ import pytest
 
 from nova_dpo_sdk import ChatDataset, LoRA, NovaClient, NovaModel, SFTRecipe
 from nova_dpo_sdk.backends import JobRef
-from nova_dpo_sdk.errors import CheckpointError, PlanRejectedError
+from nova_dpo_sdk.backends._resources import CONFIGMAPS
+from nova_dpo_sdk.errors import CheckpointError, ClusterError, PlanRejectedError
 from nova_dpo_sdk.local import InstanceGroup, LocalCloud
 
 SFT = SFTRecipe(name="support-sft", model=NovaModel.LITE, replicas=4, tuning=LoRA(alpha=64), warmup_steps=1)
@@ -82,3 +83,36 @@ def test_data_whose_name_is_no_text_are_trained_on(nova, chats, tmp_path):
     job = nova.submit(nova.plan(SFT, ChatDataset.from_jsonl(odd)))
     assert job.result().uri
     assert "a\ufffdb.jsonl" in nova.backend.aws.read(nova.output.join("plans", job.name, "plan.json")).body.decode()
+
+
+@pytest.fixture
+def orphan(cloud, nova, chats):
+    """The ConfigMap of a run whose job could not be created."""
+    cloud.faults.answer("create", 503, code="ServiceUnavailable", target="pytorchjobs/*", times=50)
+    plan = nova.plan(SFT, chats)
+    with pytest.raises(ClusterError):
+        nova.submit(plan, check=False)
+    cloud.faults.clear()
+    return nova.backend.api().get(CONFIGMAPS, "kubeflow", f"training-config-{plan.name}")
+
+
+def renamed(chats, tmp_path):
+    """The same data under another name: the same run, which reads another path."""
+    other = tmp_path / "renamed.jsonl"
+    other.write_bytes(chats.path.read_bytes())
+    return ChatDataset.from_jsonl(other)
+
+
+def test_a_recipe_that_was_left_without_a_job_is_written_anew(nova, chats, orphan, tmp_path):
+    job = nova.submit(nova.plan(SFT, renamed(chats, tmp_path)))
+    held = nova.backend.api().get(CONFIGMAPS, "kubeflow", orphan["metadata"]["name"])
+    assert "renamed.jsonl" in held["data"]["config.yaml"]
+    assert [each["name"] for each in held["metadata"]["ownerReferences"]] == [job.name]
+    assert job.result().uri
+
+
+def test_a_recipe_of_another_run_is_not_written_over(nova, chats, orphan, tmp_path):
+    orphan["metadata"]["labels"] = {}
+    nova.backend.api().update(CONFIGMAPS, "kubeflow", orphan["metadata"]["name"], orphan)
+    with pytest.raises(ClusterError, match="not ours to overwrite"):
+        nova.submit(nova.plan(SFT, renamed(chats, tmp_path)))

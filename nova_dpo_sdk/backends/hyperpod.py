@@ -336,7 +336,10 @@ class HyperPodBackend:
         return False
 
     def _put_config_map(self, api: KubernetesAPI, config_map: dict[str, Any]) -> dict[str, Any] | None:
-        """Create the ConfigMap; None when the very same one is there already."""
+        """Create the ConfigMap; None when the very same one is there already.
+
+        One of this very run that a try without a job left behind is written anew: the same data may have another name.
+        """
         name = config_map["metadata"]["name"]
         try:
             return api.create(CONFIGMAPS, self.namespace, config_map)
@@ -344,7 +347,10 @@ class HyperPodBackend:
             if error.reason != "AlreadyExists":
                 raise
             held = api.get(CONFIGMAPS, self.namespace, name)
-            if held.get("data") != config_map["data"]:
+            if held.get("data") == config_map["data"]:
+                return None
+            labels = held["metadata"].get("labels") or {}
+            if labels.get(manifests.DIGEST_LABEL) != config_map["metadata"]["labels"][manifests.DIGEST_LABEL]:
                 raise ClusterError(
                     f"ConfigMap {self.namespace}/{name} exists with another recipe. It is not ours to overwrite: "
                     "delete it, or give the recipe another name.",
@@ -353,7 +359,9 @@ class HyperPodBackend:
                     status=409,
                     reason="AlreadyExists",
                 ) from error
-            return None
+            version = {"resourceVersion": held["metadata"]["resourceVersion"]}
+            anew = {**config_map, "metadata": {**config_map["metadata"], **version}}
+            return api.update(CONFIGMAPS, self.namespace, name, anew)
 
     def _own_config_map(self, api: KubernetesAPI, job: dict[str, Any], fresh: dict[str, Any] | None = None) -> None:
         """Make the ConfigMap go when the job goes; a failure here harms nobody, cancel removes both anyway."""
