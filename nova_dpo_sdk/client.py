@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from nova_dpo_sdk.aws import S3Uri
 from nova_dpo_sdk.backends import Backend, JobRef, Plan, PlanInputs, Preflight, draft
+from nova_dpo_sdk.backends._differences import differences
 from nova_dpo_sdk.backends._plan import job_stem
 from nova_dpo_sdk.backends._staging import send_images, stage
 from nova_dpo_sdk.catalog import Technique
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from nova_dpo_sdk.backends import JobSnapshot, Upload
     from nova_dpo_sdk.recipes import Checkpoint
     from nova_dpo_sdk.sweep import Sweep
+
+_log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 256
 """Most characters of a recipe's name."""
@@ -158,7 +164,7 @@ class NovaClient:
                 raised, and no job is made.
 
         Returns:
-            The job; `job.adopted` when it was there already.
+            The job; `job.adopted` when it was there already, and `job.differs` when with other options than the plan's.
 
         Raises:
             PlanRejectedError: The plan has errors; nothing was sent.
@@ -181,7 +187,24 @@ class NovaClient:
         if known and job.left_a_checkpoint():
             return job  # finished before, and cleaned away from the cluster since: training it again helps nobody
         job.adopted = self.backend.submit(plan)
+        if known:
+            try:
+                self._compare(plan, job)
+            except AWSError as error:  # the job is there all the same, and is given
+                _log.warning("the record of %s could not be compared with what was sent: %s", job.name, error)
         return job
+
+    def _compare(self, plan: Plan, job: Job) -> None:
+        """Where a record was there already: tell what an adopted job was not sent with, or record what was sent now."""
+        held = self.backend.aws.read_or_none(plan.folder.join("plan.json"))
+        then, now = _objects(held.body if held else b""), _objects(plan.to_json().encode())
+        if job.adopted and then:
+            job.differs = differences(then[-1], now[-1])
+        elif then != now:
+            self._record(plan, anew=True)
+        if job.differs:
+            told = "; ".join(job.differs)
+            _log.warning("%s was there already and keeps what it was sent with, not this plan's: %s", job.name, told)
 
     def prepare(self, plan: Plan) -> None:
         """Send everything of a plan but the job: its data and its record. For jobs that something else will create.
@@ -242,7 +265,7 @@ class NovaClient:
                 f"{upload.uri} is gone, or is no longer what was checked. Open it again with from_s3(), and plan again."
             )
 
-    def _record(self, plan: Plan) -> bool:
+    def _record(self, plan: Plan, *, anew: bool = False) -> bool:
         """Keep the recipe and the plan beside the run, to be read and repeated later; False when they were there."""
         written = False
         for name, text, kind in (
@@ -250,7 +273,7 @@ class NovaClient:
             ("plan.json", plan.to_json(), "application/json"),
         ):
             place = plan.folder.join(name)
-            etag = self.backend.aws.write(place, text.encode(), content_type=kind, only_if_absent=True)
+            etag = self.backend.aws.write(place, text.encode(), content_type=kind, only_if_absent=not anew)
             written = etag is not None
         return written
 
@@ -361,6 +384,13 @@ class NovaClient:
             ConfigurationError: The name is not made of small letters, digits and hyphens.
         """
         return Chain(self, name)
+
+
+def _objects(record: bytes) -> list[Any]:
+    """What a record of a plan says was sent; nothing where it cannot be read."""
+    with suppress(ValueError, KeyError, TypeError):
+        return list(json.loads(record)["objects"])
+    return []
 
 
 def _technique(given: Technique | str | None) -> Technique | None:

@@ -97,6 +97,7 @@ class Job:
     Attributes:
         ref: The job as a URL; `nova.job(ref)` finds it again from anywhere.
         adopted: Whether a submit found it there already instead of creating it.
+        differs: What such a job was sent with, and what the plan has instead; it keeps what it was sent with.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Job:
         self._backend = backend
         self._output = output
         self.adopted = adopted
+        self.differs: tuple[str, ...] = ()
         self._last = last
 
     @property

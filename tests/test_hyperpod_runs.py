@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
 
-from nova_dpo_sdk import ChatDataset, LoRA, NovaClient, NovaModel, SFTRecipe
+from nova_dpo_sdk import ChatDataset, HyperPodOptions, LoRA, NovaClient, NovaModel, SFTRecipe
 from nova_dpo_sdk.backends import JobRef
+from nova_dpo_sdk.backends._differences import differences
 from nova_dpo_sdk.backends._resources import CONFIGMAPS
 from nova_dpo_sdk.errors import CheckpointError, ClusterError, PlanRejectedError
 from nova_dpo_sdk.local import InstanceGroup, LocalCloud
@@ -116,3 +118,38 @@ def test_a_recipe_of_another_run_is_not_written_over(nova, chats, orphan, tmp_pa
     nova.backend.api().update(CONFIGMAPS, "kubeflow", orphan["metadata"]["name"], orphan)
     with pytest.raises(ClusterError, match="not ours to overwrite"):
         nova.submit(nova.plan(SFT, renamed(chats, tmp_path)))
+
+
+def test_an_adopted_job_says_which_options_of_the_plan_it_does_not_have(cloud, nova, chats, caplog):
+    plain = nova.submit(nova.plan(SFT, chats))
+    options = HyperPodOptions(active_deadline_seconds=3600, labels={"team": "nlp"})
+    other = NovaClient(cloud.hyperpod(options=options), output=cloud.output)
+    again = other.submit(other.plan(SFT, chats))
+    assert again.adopted
+    assert again.differs == (
+        "metadata.labels.team: (none) -> nlp",
+        "spec.runPolicy.activeDeadlineSeconds: (none) -> 3600",
+    )
+    assert f"{plain.name} was there already and keeps what it was sent with" in caplog.text
+    assert "activeDeadlineSeconds: (none) -> 3600" in caplog.text
+    caplog.clear()
+    assert nova.submit(nova.plan(SFT, chats)).differs == ()
+    assert not caplog.text
+
+
+def test_the_record_of_a_job_that_is_made_anew_holds_what_was_sent(cloud, nova, chats):
+    nova.submit(nova.plan(SFT, chats)).cancel()
+    other = NovaClient(cloud.hyperpod(options=HyperPodOptions(backoff_limit=3)), output=cloud.output)
+    plan = other.plan(SFT, chats)
+    job = other.submit(plan)
+    assert not job.adopted
+    record = json.loads(nova.backend.aws.read(plan.folder.join("plan.json")).body)
+    assert record["objects"][1]["spec"]["runPolicy"] == {"backoffLimit": 3}
+    again = nova.submit(nova.plan(SFT, chats))
+    assert again.differs == ("spec.runPolicy.backoffLimit: 3 -> (none)",)
+
+
+def test_what_may_be_secret_is_not_told():
+    then = {"Environment": {"KEY": "old"}, "Tags": [{"Key": "a"}, {"Key": "b"}]}
+    now = {"Environment": {"KEY": "new"}, "Tags": [{"Key": "a"}, {"Key": "x" * 100}]}
+    assert differences(then, now) == ("Environment.KEY differs", f"Tags[1].Key: b -> {'x' * 80}...")

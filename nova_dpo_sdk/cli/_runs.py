@@ -71,9 +71,13 @@ def submit(arguments: argparse.Namespace) -> int:
         complain(*finding_lines(made.warnings), *_sending(made))
     job = nova.submit(made)
     if arguments.json:
-        say_json({"ref": job.ref, "name": job.name, "adopted": job.adopted, "digest": made.digest})
+        say_json(
+            {"ref": job.ref, "name": job.name, "adopted": job.adopted, "differs": job.differs, "digest": made.digest}
+        )
     else:
-        complain("It was there already; nothing was sent twice." if job.adopted else "Submitted.")
+        there = "It was there already; nothing was sent twice."
+        kept = " It keeps what it was sent with." if job.differs else ""
+        complain(f"{there}{kept}" if job.adopted else "Submitted.")
         say(job.ref)
     return GOOD
 
