@@ -116,6 +116,12 @@ def test_submitting_twice_finds_the_same_job(shell, cloud):
     assert again.code == 0
     assert first.out == again.out
     assert "nothing was sent twice" in again.err
+    assert "keeps" not in again.err
+    other = shell(*words, "--deadline", "3600")
+    assert "It keeps what it was sent with." in other.err
+    assert shell(*words, "--deadline", "3600", "--json").json["differs"] == [
+        "spec.runPolicy.activeDeadlineSeconds: (none) -> 3600"
+    ]
 
 
 def test_queue_and_limits_are_options_of_a_run(shell):
