@@ -349,7 +349,7 @@ class HyperPodBackend:
             held = api.get(CONFIGMAPS, self.namespace, name)
             if held.get("data") == config_map["data"]:
                 return None
-            labels = held["metadata"].get("labels") or {}
+            labels: dict[str, str] = held["metadata"].get("labels") or {}
             if labels.get(manifests.DIGEST_LABEL) != config_map["metadata"]["labels"][manifests.DIGEST_LABEL]:
                 raise ClusterError(
                     f"ConfigMap {self.namespace}/{name} exists with another recipe. It is not ours to overwrite: "
