@@ -255,7 +255,7 @@ def test_many_jobs_are_followed_to_their_ends(clock, nova, chats):
 
 def test_a_watch_has_an_end_too(nova, chats):
     job = nova.submit(nova.plan(SFT, chats))
-    with pytest.raises(JobTimeoutError, match="run on"):
+    with pytest.raises(JobTimeoutError, match="running on"):
         list(nova.watch([job], timeout=2, interval=1))
 
 
