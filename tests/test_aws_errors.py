@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import pickle
 import socket
 import traceback
@@ -155,6 +156,73 @@ def test_a_credential_process_that_fails_does_not_spill_its_output(tmp_path: Pat
     with pytest.raises(AccessDeniedError, match="custom-process did not give any") as raised:
         AWS(account=None).account()
     assert SECRET_KEY not in told(raised.value)
+
+
+ROLE = "role_arn = arn:aws:iam::123456789012:role/x\n"
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        ("credential_process = /nope/helper", "/nope/helper: No such file"),
+        (f"credential_process = SECRET={SECRET_KEY}", "failed: No such file"),
+        (f"credential_process = echo {SECRET_KEY}", "no credentials in JSON"),
+        ("credential_process = echo []", "no credentials in JSON"),
+        (f"{ROLE}web_identity_token_file = /nope/token", "/nope/token: No such file"),
+        (f"{ROLE}mfa_serial = arn:aws:iam::1:mfa/x\nsource_profile = base", "MFA code, and there is no terminal"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::getpass.GetPassWarning")
+def test_a_source_of_credentials_that_fails_is_told_with_what_to_check(
+    profile: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = f"[profile base]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
+    (tmp_path / "config").write_text(f"{base}[default]\nregion = us-east-1\n{profile}\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    aws = AWS(account="123456789012")
+    with pytest.raises(AccessDeniedError, match=f"{words}.*credential_process") as raised:
+        aws.check_bucket(URI)
+    assert SECRET_KEY not in told(raised.value)
+    with pytest.raises(AccessDeniedError, match=f"{words}|new MFA code") as raised:
+        aws.eks_token("research")
+    assert SECRET_KEY not in told(raised.value)
+
+
+@pytest.mark.parametrize("line", ["endpoint_url = localhost:9000", "s3 = foo"])
+def test_settings_that_botocore_cannot_use_are_a_configuration_error(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text(f"[default]\nregion = us-east-1\n{line}\n")
+    with pytest.raises(ConfigurationError, match=r"cannot be used.*https://host:port"):
+        AWS().client("s3")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://me:hush@local host")
+    with pytest.raises(ConfigurationError, match=r"cannot be used\..*https://host:port") as raised:
+        AWS(region="us-east-1").client("sts")
+    assert "hush" not in told(raised.value)
+
+
+def test_credentials_with_a_line_break_are_told_as_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", f"{SESSION_TOKEN}\n")
+    with ScriptedServer(Reply(200)) as s3:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+        with pytest.raises(AccessDeniedError, match="hold a line break") as raised:
+            AWS(region="us-east-1", account="123456789012", max_attempts=1).read(URI)
+    assert SESSION_TOKEN not in told(raised.value)
+
+
+def test_a_bucket_that_was_not_asked_for_is_not_called_somebody_else_s() -> None:
+    with pytest.raises(AccessDeniedError, match="none were found") as raised:
+        AWS(LoopbackSession("http://127.0.0.1:1", keys=False), account="123456789012").check_bucket(URI)
+    assert "another account" not in str(raised.value)
+
+
+def test_a_refused_bucket_keeps_the_request_id() -> None:
+    refused = Reply(403, b"", {"x-amz-request-id": "R-42"})
+    with ScriptedServer(refused, refused) as s3, pytest.raises(AccessDeniedError, match="another account") as raised:
+        loopback_aws(s3.url).check_bucket(URI)
+    assert (raised.value.request_id, raised.value.status) == ("R-42", 403)
 
 
 def test_an_expired_login_is_told(tmp_path: Path) -> None:

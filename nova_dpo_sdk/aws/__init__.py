@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from nova_dpo_sdk._time import Clock, Retryable, RetryPolicy, SystemClock
 from nova_dpo_sdk._version import __version__
 from nova_dpo_sdk.aws import _clusters, _ranged, _token
 from nova_dpo_sdk.aws._clusters import EKSCluster, HyperPodCluster, InstanceGroup
-from nova_dpo_sdk.aws._errors import DAMAGED, SIGN_IN, aws_errors, no_region
+from nova_dpo_sdk.aws._errors import DAMAGED, SIGN_IN, aws_errors, credential_errors, no_region, settings_errors
 from nova_dpo_sdk.aws._logs import LogEvent, LogGroup
 from nova_dpo_sdk.aws._ranged import RangedObject
 from nova_dpo_sdk.aws._retries import install_retries
@@ -168,7 +169,12 @@ class AWS:
         )
         session = cast("Any", self._opened())
         with aws_errors("CreateClient", service):
-            client = session.client(service, region_name=region, config=config)
+            with credential_errors("CreateClient"):
+                credentials = session.get_credentials()
+            with settings_errors():
+                client = session.client(service, region_name=region, config=config)
+        if credentials is not None:
+            client.meta.events.register("before-call", partial(_load, credentials))
         install_retries(client, self._retry, self.clock)
         return client
 
@@ -350,7 +356,7 @@ class AWS:
         Raises:
             AccessDeniedError: There are no credentials, or the token is longer than EKS accepts.
         """
-        with aws_errors("GetCallerIdentity", cluster_name):
+        with aws_errors("GetCallerIdentity", cluster_name), credential_errors("GetCallerIdentity"):
             credentials = self._opened().get_credentials()
             frozen = credentials.get_frozen_credentials() if credentials is not None else None
         if frozen is None:
@@ -360,6 +366,12 @@ class AWS:
                 target=cluster_name,
             )
         return _token.eks_token(cluster_name, region=self.region, credentials=frozen, moment=self.clock.now())
+
+
+def _load(credentials: Any, model: Any, **_: Any) -> None:
+    """Have credentials fetched or renewed where the errors of that are known for what they are: ahead of a call."""
+    with credential_errors(model.name):
+        credentials.get_frozen_credentials()
 
 
 def _address(uri: S3Uri | str) -> S3Uri:

@@ -96,13 +96,15 @@ _KMS = (
 
 # Texts that quote a signed request quote the session token with it, so they are not passed on.
 _SECRETIVE = re.compile(
-    r"security-token|x-amz-signature|x-amz-credential|aws4-hmac|canonical|secret|authorization:|[A-Za-z0-9+/=]{80}",
+    r"security-token|x-amz-signature|x-amz-credential|aws4-hmac|canonical|secret|authorization:|//[^/\s]*@|[A-Za-z0-9+/=]{80}",
     re.IGNORECASE,
 )
 _CLOCK_TOLERANCE_MINUTES = 5.0
 _FAULT_OF_AWS = 500
 """HTTP statuses from here on are no fault of the caller."""
 _LONGEST_TEXT = 400
+_FILE_NAME = re.compile(r"[\w./\\: -]{1,200}")
+"""Names that may be shown: a program's may begin with a variable and its value."""
 DAMAGED = "DamagedAnswer"
 """The code of an error for an answer that could not be read."""
 
@@ -138,6 +140,63 @@ def aws_errors(operation: str, target: str) -> Generator[None]:
             code=DAMAGED,
             may_pass=True,
         ) from None
+
+
+@contextmanager
+def credential_errors(operation: str) -> Generator[None]:
+    """Raise our error for what botocore lets through of the programs, files and terminals that it asks for credentials.
+
+    Only for blocks that load credentials and do nothing else.
+
+    Args:
+        operation: What they are needed for.
+
+    Raises:
+        AccessDeniedError: A source of credentials failed.
+    """
+    try:
+        yield
+    except _botocore_error():
+        raise
+    except (AttributeError, EOFError, LookupError, OSError, TypeError, ValueError) as error:
+        # What a program printed may be credentials, and a JSON error keeps all of it.
+        raise AccessDeniedError(
+            f"{operation} needs AWS credentials and their source failed: {_source_fault(error)}. Check "
+            f"`credential_process`, `web_identity_token_file` and `mfa_serial` in ~/.aws/config. {SIGN_IN}",
+            operation=operation,
+            target="your credentials",
+        ) from None
+
+
+def _source_fault(error: Exception) -> str:
+    if isinstance(error, EOFError):
+        return "it asks for an MFA code, and there is no terminal"
+    if not isinstance(error, OSError):
+        return "what it gave are no credentials in JSON"
+    name = str(error.filename or "")
+    shown = _FILE_NAME.fullmatch(name) and _may_be_shown(error)
+    return f"{name}: {error.strerror}" if shown else error.strerror or type(error).__name__
+
+
+@contextmanager
+def settings_errors() -> Generator[None]:
+    """Raise our error for what botocore lets through of an endpoint or a file of settings that it cannot use.
+
+    Only for blocks that make a client and do nothing else.
+
+    Raises:
+        ConfigurationError: botocore cannot use its settings.
+    """
+    try:
+        yield
+    except _botocore_error():
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"The AWS configuration cannot be used{_tail(error)} Check AWS_PROFILE and ~/.aws/config: an endpoint "
+            "(AWS_ENDPOINT_URL, `endpoint_url`) is written https://host:port, and the settings of `s3 =` stand "
+            "indented below it."
+        ) from (error if _may_be_shown(error) else None)
 
 
 def _parser_error() -> type[Exception]:
@@ -229,7 +288,15 @@ def _may_be_shown(error: Exception) -> bool:
     response: Any = getattr(error, "response", None) or {}
     if str(response.get("Error", {}).get("Code", "")) in _UNKNOWN_IDENTITY | _EXPIRED:
         return False
-    return type(error).__name__ != "CredentialRetrievalError" and not _SECRETIVE.search(str(error))
+    if type(error).__name__ == "CredentialRetrievalError" or _is_bad_header(error):
+        return False
+    return not _SECRETIVE.search(str(error))
+
+
+def _is_bad_header(error: Exception) -> bool:
+    """Whether a header could not be written: only credentials get into one as somebody typed them."""
+    cause = getattr(error, "kwargs", {}).get("error")
+    return type(cause) is ValueError and "header value" in str(cause)
 
 
 def _from_botocore(error: Exception, operation: str, target: str) -> NovaError:
@@ -264,6 +331,13 @@ def _about_identity(error: Exception, operation: str) -> str:
         return f"{operation} needs AWS credentials and none were found. {SIGN_IN}"
     if isinstance(error, boto.PartialCredentialsError):
         return f"{operation} needs AWS credentials and only a part of them was found{_tail(error)} {SIGN_IN}"
+    if isinstance(error, boto.RefreshWithMFAUnsupportedError):
+        return f"{operation} needs AWS credentials, and these need a new MFA code, which is asked for once. {SIGN_IN}"
+    if _is_bad_header(error):
+        return (
+            f"{operation} was not sent: the AWS credentials hold a line break. "
+            "Copy the access key and the session token again, without it."
+        )
     if isinstance(error, (boto.CredentialRetrievalError, boto.MetadataRetrievalError)):
         provider = str(getattr(error, "kwargs", {}).get("provider", "the instance"))
         return f"{operation} needs AWS credentials and {provider} did not give any. {SIGN_IN}"

@@ -154,12 +154,16 @@ class ObjectStore:
         try:
             region = self._bucket_region(uri.bucket, {"ExpectedBucketOwner": self._owner})
         except AccessDeniedError as error:
+            if not error.status:
+                raise  # S3 was not asked: there are no credentials
             if not self._seen_without_owner(uri.bucket):
                 raise AccessDeniedError(
                     f"{error} Or the bucket belongs to another account than {self._owner}: S3 answers both alike.",
                     operation=error.operation,
                     target=error.target,
                     code=error.code,
+                    request_id=error.request_id,
+                    status=error.status,
                 ) from error
             raise ConfigurationError(
                 f"{bucket} belongs to another account than {self._owner}. Use a bucket of this account, or credentials "
