@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +18,6 @@ from nova_dpo_sdk.errors import AccessDeniedError, DatasetError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 URI = S3Uri("acme-attic", "data/pairs.jsonl")
 SMALL = b'{"a": 1}\n' * 100
@@ -53,6 +54,13 @@ def in_parts(aws: AWS, path: Path, *, part: int = 5 * MIB, on_progress: Callable
     """The upload that `aws.upload` makes, with parts small enough for a test."""
     data = hashed(path.read_bytes())
     return Upload(aws._store(), path, URI, data["sha256"], data["size"], on_progress, part, part)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a file that opens and cannot be read")
+def test_a_file_that_opens_and_cannot_be_read_is_named(aws: AWS) -> None:
+    with pytest.raises(DatasetError, match="/proc/self/mem cannot be read: Input/output error"):
+        aws.upload(Path("/proc/self/mem"), URI, **hashed(SMALL))
+    assert aws.head(URI) is None
 
 
 def test_a_file_is_sent_once_and_then_found(aws: AWS, file: Path) -> None:

@@ -189,6 +189,22 @@ def test_nothing_there_is_said(aws: AWS) -> None:
         aws.ranged(f"{ROOT}/gone.jsonl")
 
 
+def test_an_odd_key_that_is_no_data_file_is_passed_over(aws: AWS) -> None:
+    put(aws, "all.jsonl", *GOOD[:3])
+    client = aws.client("s3")
+    for odd in ("Icon\r", "x/./_SUCCESS", "x/../b.txt"):
+        client.put_object(Bucket=BUCKET, Key=f"pairs/{odd}", Body=b"x")
+    assert PreferenceDataset.from_s3(f"{ROOT}/", aws=aws).check().records == 3
+    client.put_object(Bucket=BUCKET, Key="pairs/x/../b.JSONL", Body=b"x")
+    with pytest.raises(ConfigurationError, match=r"pairs/x/\.\./b\.JSONL' is not a usable S3 address"):
+        PreferenceDataset.from_s3(f"{ROOT}/", aws=aws)
+
+
+def test_an_address_that_is_no_text_is_refused(aws: AWS) -> None:
+    with pytest.raises(ConfigurationError, match=r"a\\udcff\.jsonl.*no text in UTF-8"):
+        PreferenceDataset.from_s3(f"{ROOT}/a\udcff.jsonl", aws=aws)
+
+
 def test_any_single_object_may_be_named(aws: AWS) -> None:
     put(aws, "export.txt", *GOOD[:3])
     assert PreferenceDataset.from_s3(f"{ROOT}/export.txt", aws=aws).check().records == 3

@@ -245,31 +245,36 @@ class AWS:
         """
         return _ranged.ranged(self._store(), _address(uri), self.clock)
 
-    def find(self, uri: S3Uri | str) -> tuple[RangedObject, ...]:
+    def find(self, uri: S3Uri | str, endings: tuple[str, ...] = ("",)) -> tuple[RangedObject, ...]:
         """The object with this address, or every object below it in the order of their keys; none when there is none.
 
         The bucket is looked at first: it must exist, belong to this account and lie in this Region.
 
+        Args:
+            uri: The address.
+            endings: What the keys of objects below it end in, in small letters; others are passed over.
+
         Raises:
             NotFoundError: There is no such bucket.
             AccessDeniedError: The caller may not look (s3:ListBucket).
-            ConfigurationError: `uri` is no S3 address, or the bucket is another account's or in another Region.
+            ConfigurationError: `uri` is no S3 address, nor is the key of an object below it; or the bucket is another
+                account's or in another Region.
         """
         uri, store = _address(uri), self._store()
         store.check_bucket(uri)
         held = store.head(uri) if uri.key and not uri.key.endswith("/") else None
         if held is not None:
             return (RangedObject(str(uri), held.size, held.etag, store, self.clock),)
-        return tuple(_ranged.below(store, uri, self.clock))
+        return tuple(_ranged.below(store, uri, self.clock, endings))
 
-    def list_below(self, folder: S3Uri) -> list[S3Uri]:
-        """The address of every object below a folder, in the order of their keys; a thousand for each request.
+    def list_below(self, folder: S3Uri, ending: str = "") -> list[S3Uri]:
+        """The addresses of the objects below a folder that end so, in their order; a thousand for each request.
 
         Raises:
             NotFoundError: There is no such bucket.
             AccessDeniedError: The caller may not look (s3:ListBucket).
         """
-        return [S3Uri.parse(each.name) for each in _ranged.below(self._store(), folder, self.clock)]
+        return [S3Uri.parse(each.name) for each in _ranged.below(self._store(), folder, self.clock, (ending,))]
 
     def write(
         self,

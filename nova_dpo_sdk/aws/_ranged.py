@@ -91,13 +91,20 @@ def ranged(store: ObjectStore, uri: S3Uri, clock: Clock) -> RangedObject:
     return RangedObject(str(uri), held.size, held.etag, store, clock)
 
 
-def below(store: ObjectStore, prefix: S3Uri, clock: Clock) -> Iterator[RangedObject]:
-    """Every object below a prefix, in the order of their keys."""
+def below(store: ObjectStore, prefix: S3Uri, clock: Clock, endings: tuple[str, ...] = ("",)) -> Iterator[RangedObject]:
+    """Every object below a prefix whose key ends so, in capitals or not, in the order of their keys.
+
+    Raises:
+        ConfigurationError: The key of such an object is no usable address.
+    """
     folder = prefix.key.rstrip("/") + "/" if prefix.key else ""
     arguments = {key: value for key, value in store.address(prefix).items() if key != "Key"}
     with aws_errors("ListObjectsV2", str(prefix)):
         pages: Any = store.client.get_paginator("list_objects_v2").paginate(**arguments, Prefix=folder)
         for page in pages:
             for each in page.get("Contents", ()):
-                name = str(S3Uri(prefix.bucket, str(each["Key"])))
+                key = str(each["Key"])
+                if not key.lower().endswith(endings):
+                    continue
+                name = str(S3Uri(prefix.bucket, key))
                 yield RangedObject(name, int(each["Size"]), str(each["ETag"]), store, clock)

@@ -25,6 +25,7 @@ READ_LIMIT = 8 * MIB
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _LONGEST_KEY = 1024
 _HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PRECONDITION = frozenset({"412", "PreconditionFailed"})
@@ -86,7 +87,9 @@ def _problem(bucket: str, key: str) -> str:
         )
     if _CONTROL.search(key):
         return "the key contains control characters"
-    if len(key.encode("utf-8", "surrogatepass")) > _LONGEST_KEY:
+    if _SURROGATE.search(key):
+        return "the key contains bytes that are no text in UTF-8"
+    if len(key.encode()) > _LONGEST_KEY:
         return f"a key has at most {_LONGEST_KEY} bytes"
     if any(segment in {".", ".."} for segment in key.split("/")):
         return "`.` and `..` mean nothing in a key, and tools disagree on them"

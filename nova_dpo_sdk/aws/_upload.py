@@ -136,7 +136,16 @@ class Upload:
         try:
             return self.path.open("rb", buffering=0)
         except OSError as error:
-            raise DatasetError(f"{self.path} cannot be read: {error.strerror or error}.") from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> DatasetError:
+        return DatasetError(f"{self.path} cannot be read: {error.strerror or error}.")
+
+    def _read(self, file: BinaryIO, size: int) -> bytes:
+        try:
+            return _read_full(file, size)
+        except OSError as error:
+            raise self._unreadable(error) from error
 
     def _send_whole(self, file: BinaryIO) -> None:
         data = b"".join(self._checked(file, max(self.size, 1)))
@@ -293,13 +302,13 @@ class Upload:
         """The file's bytes in pieces of `size`; raises before the last piece unless all are as they were checked."""
         digest = hashlib.sha256()
         read = 0
-        while data := _read_full(file, size):
+        while data := self._read(file, size):
             read += len(data)
             digest.update(data)
             if read >= self.size:
                 break
             yield data
-        if read != self.size or file.read(1) or digest.hexdigest() != self.sha256:
+        if read != self.size or self._read(file, 1) or digest.hexdigest() != self.sha256:
             raise self._changed()
         if data:
             yield data

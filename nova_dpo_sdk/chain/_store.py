@@ -92,7 +92,7 @@ class ChainStore:
     def _names(self, below: S3Uri) -> Iterator[tuple[str, str]]:
         """Chain and stage of every record below a folder; whatever else lies there is passed over."""
         start = len(self.folder.key) + 1
-        for uri in self._aws.list_below(below):
+        for uri in self._aws.list_below(below, ".json"):
             chain, slash, file = uri.key[start:].partition("/")
             if slash and "/" not in file and file.endswith(".json"):
                 yield chain, file.removesuffix(".json")

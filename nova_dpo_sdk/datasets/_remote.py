@@ -60,8 +60,8 @@ class ByteSource(Protocol):
 class ByteStore(Protocol):
     """Where byte sources are found, such as `AWS`."""
 
-    def find(self, uri: str) -> Sequence[ByteSource]:
-        """The object of that name, or every object below it, in the order of their names."""
+    def find(self, uri: str, endings: tuple[str, ...]) -> Sequence[ByteSource]:
+        """The object of that name, or every object below it whose name ends so, in the order of their names."""
         ...
 
 
@@ -76,9 +76,7 @@ def find_sources(uri: str, store: ByteStore | None) -> tuple[ByteSource, ...]:
         DatasetError: There is nothing, or nothing with bytes in it.
     """
     known: ByteStore = store or default("aws")
-    found = known.find(uri)
-    if len(found) != 1 or found[0].name != uri:
-        found = [each for each in found if each.name.lower().endswith(SUFFIXES)]
+    found = known.find(uri, SUFFIXES)
     if not found:
         raise DatasetError(
             f"{uri} is no object, and there is no {' or '.join(SUFFIXES[:2])} file below it. Check the address."
