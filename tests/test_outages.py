@@ -18,6 +18,7 @@ from nova_dpo_sdk.errors import (
     JobFailedError,
     JobStoppedError,
     JobTimeoutError,
+    ServiceError,
     ThrottledError,
 )
 
@@ -113,6 +114,16 @@ def test_a_stage_is_waited_for_again_after_an_outage_that_was_too_long(cloud, cl
     assert OUTAGE < clock.monotonic() - begun < OUTAGE + 240
     cloud.faults.clear()
     assert stage.result().uri
+
+
+def test_a_stage_whose_manifest_alone_cannot_be_read_ends_as_soon(cloud, clock, nova, chats):
+    stage = nova.chain("tone").start("sft", SFT, chats)
+    cloud.faults.answer("*", 503, code="SlowDown", target="*manifest.json", times=EVER)
+    begun, sent = clock.monotonic(), len(cloud.requests)
+    with pytest.raises(ServiceError, match="manifest"):
+        stage.result()
+    assert OUTAGE < clock.monotonic() - begun < OUTAGE + 240
+    assert len(cloud.requests) - sent < 500
 
 
 def test_a_stage_ends_at_once_when_s3_refuses_its_credentials(cloud, clock, nova, chats):

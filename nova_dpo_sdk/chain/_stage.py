@@ -144,6 +144,7 @@ class Stage:
         self._ended: tuple[JobSnapshot, float, CheckpointError] | None = None
         self._shown: object = None
         self._outage: Outage | None = None
+        self._behind = False
 
     @classmethod
     def recorded(cls, place: Place, held: Held) -> Stage | None:
@@ -411,6 +412,7 @@ class Stage:
                 self._see_trouble(snapshot)
         except _Overtaken:
             self._take(self.record)
+        self._outage = None  # only here: that the record can be read does not say that the rest can be done
 
     def _see_start(self, snapshot: JobSnapshot) -> None:
         """Keep when it first had an instance: later pods, or none, tell another moment."""
@@ -451,25 +453,26 @@ class Stage:
 
     def falls_behind(self, error: AWSError | ClusterError) -> bool:
         """Whether an error that came halfway is borne with; `catch_up()` is due then."""
+        self._behind = True
         self._outage = self._outage or Outage(self._place.clock)
         return self._outage.bears(error)
 
     @property
     def is_behind(self) -> bool:
         """Whether something failed halfway, so that the record may say more than this handle knows."""
-        return self._outage is not None
+        return self._behind
 
     def catch_up(self) -> None:
         """Read the record again, and do what it leaves to be done."""
         self._read()
         self._go_on()
-        self._outage = None
+        self._behind = False
 
     def wait_anew(self) -> None:
         """Forget that an earlier wait ended because the platform did not answer: that was no end of the stage."""
         if isinstance(self.error, (AWSError, ClusterError)) and self.record.status is not StageStatus.REFUSED:
-            self.error = None
-            self._outage = Outage(self._place.clock)
+            self.error = self._outage = None
+            self._behind = True
 
     @property
     def is_followed(self) -> bool:

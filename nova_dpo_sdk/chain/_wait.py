@@ -71,10 +71,14 @@ class Waiter:
             stage.wait_anew()
         while waiting := self._waiting():
             left = self._ends - self._place.clock.monotonic()
-            dues = [_BREATH if stage.is_behind else stage.horizon() for stage in waiting]
+            behind = [stage for stage in waiting if stage.is_behind]
+            dues = [_BREATH if stage in behind else stage.horizon() for stage in waiting]
             self._pass_time(waiting, max(_SHORTEST, min(left, *dues)))
             for stage in self._waiting():
-                self._guard(stage, stage.catch_up if stage.is_behind else stage.look)
+                if stage in behind:
+                    self._guard(stage, stage.catch_up)
+                elif not stage.is_behind:
+                    self._guard(stage, stage.look)
             if self._place.clock.monotonic() >= self._ends:
                 self._time_is_up()
 
