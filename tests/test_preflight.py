@@ -5,8 +5,18 @@ from __future__ import annotations
 import pytest
 from conftest import pair
 
-from nova_dpo_sdk import Checkpoint, DPORecipe, HyperPodOptions, LoRA, NovaClient, NovaModel, PreferenceDataset
+from nova_dpo_sdk import (
+    Checkpoint,
+    DPORecipe,
+    HyperPodOptions,
+    LoRA,
+    Nova2SFTRecipe,
+    NovaClient,
+    NovaModel,
+    PreferenceDataset,
+)
 from nova_dpo_sdk.backends._hyperpod_preflight import count_free
+from nova_dpo_sdk.backends._validation import validation_check
 from nova_dpo_sdk.errors import PlanRejectedError
 from nova_dpo_sdk.local import ROLES, Grant, InstanceGroup, LocalCloud, Role
 from nova_dpo_sdk.local._resources import LOCAL_QUEUES, PRIORITY_CLASSES, QUEUE_PRIORITIES
@@ -216,3 +226,35 @@ def test_other_bytes_under_the_data_set_s_address_are_told(cloud, nova, pairs):
         cloud.session().client("s3").put_object(Bucket=bucket, Key=key, Body=body, ChecksumAlgorithm="SHA256")
         told = {each.code: each for each in nova.check(plan).findings}["data-differs"]
         assert ("of another checksum" in told.message) is (len(body) == upload.size)
+
+
+@pytest.mark.parametrize("platform", ["hyperpod", "training_jobs"])
+def test_validation_data_that_the_recipe_names_are_asked_for(cloud, pairs, platform):
+    nova = NovaClient(getattr(cloud, platform)(), output=cloud.output)
+    uri = f"s3://{cloud.bucket}/validation.jsonl"
+    recipe = DPO.replace(validation_data_s3_path=uri)
+    missing = findings(nova, pairs, recipe)["validation-data-missing"]
+    assert (missing.is_error, missing.where, missing.value) == (True, "validation_data_s3_path", uri)
+    cloud.session().client("s3").put_object(Bucket=cloud.bucket, Key="validation.jsonl", Body=b"{}")
+    told = nova.check(nova.plan(recipe, pairs))
+    assert [each.answer for each in told.checks if each.question == "validation data"] == ["1 of 1 file is there"]
+    sent_along = nova.check(nova.plan(DPO, pairs, validation=pairs))
+    assert "validation data" not in {each.question for each in sent_along.checks}
+
+
+def test_every_listed_set_of_validation_data_is_asked_for(cloud, nova, chats):
+    paths = {"mine": f"s3://{cloud.bucket}/lost.jsonl", "theirs": "s3://nobody-has-this/a.jsonl"}
+    recipe = Nova2SFTRecipe(name="two", validation_data_s3_path_list=paths)
+    told = nova.check(nova.plan(recipe, chats)).errors
+    missing = [each for each in told if each.code == "validation-data-missing"]
+    assert [each.value for each in missing] == list(paths.values())
+    assert missing[0].where == "validation_data_s3_path_list.mine"
+
+
+def test_who_may_not_look_for_validation_data_is_warned(cloud, nova, pairs):
+    cloud.add_bucket("other-bucket")
+    plan = nova.plan(DPO.replace(validation_data_s3_path="s3://other-bucket/a.jsonl"), pairs)
+    nova.backend.resolve()
+    cloud.faults.answer("HeadObject", 403, code="AccessDenied", times=9)
+    answer = validation_check(nova.backend.aws, plan)
+    assert (answer.state, [each.code for each in answer.findings]) == ("warning", ["validation-data-unknown"])

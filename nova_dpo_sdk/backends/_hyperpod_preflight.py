@@ -12,6 +12,7 @@ from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, NODES, PODS, PYTORCHJO
 from nova_dpo_sdk.backends._media import MEDIA, media_check
 from nova_dpo_sdk.backends._plan import LABEL_DIGEST
 from nova_dpo_sdk.backends._preflight import JOB_THERE, Check, Preflight, Question, ask_all, not_asked, unknown
+from nova_dpo_sdk.backends._validation import VALIDATION, named_validation, validation_check
 from nova_dpo_sdk.errors import ClusterError, Finding, Severity
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class HyperPodPreflight(ClusterQuestions):
         ]
         if self._plan.media:
             first.append((MEDIA, lambda: media_check(self._backend.aws, self._plan)))
+        if named_validation(self._plan):
+            first.append((VALIDATION, lambda: validation_check(self._backend.aws, self._plan)))
         then: list[Question] = [
             ("instance group", self._group),
             ("kubernetes", self._connection),

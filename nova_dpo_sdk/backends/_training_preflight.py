@@ -13,6 +13,7 @@ from nova_dpo_sdk.backends._media import MEDIA, media_check
 from nova_dpo_sdk.backends._preflight import JOB_THERE, Check, Preflight, Question, ask_all
 from nova_dpo_sdk.backends._training_questions import TrainingJobQuestions, told, unanswered, wrong
 from nova_dpo_sdk.backends._training_status import fold
+from nova_dpo_sdk.backends._validation import VALIDATION, named_validation, validation_check
 from nova_dpo_sdk.errors import Finding, NotFoundError, Severity
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class TrainingJobPreflight(TrainingJobQuestions):
         ]
         if self._plan.media:
             questions.append((MEDIA, lambda: media_check(self._backend.aws, self._plan)))
+        if named_validation(self._plan):
+            questions.append((VALIDATION, lambda: validation_check(self._backend.aws, self._plan)))
         if self._backend.options.serverless:
             questions.append(("model package group", lambda: told("model package group", self._group)))
         else:
