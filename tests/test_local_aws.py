@@ -117,6 +117,17 @@ def test_a_multipart_upload_is_stamped_and_can_be_conditional(rehearsal: LocalCl
     assert refused(lambda: upload(IfNoneMatch="*")) == (412, "PreconditionFailed")
 
 
+def test_an_upload_that_is_unknown_or_done_is_not_found(s3: Any) -> None:
+    made = s3.create_multipart_upload(Bucket="acme-nova", Key="one")
+    for key, upload in (("one", "no-such-upload"), ("another", made["UploadId"])):
+        named = {"Bucket": "acme-nova", "Key": key, "UploadId": upload}
+        parts = {"Parts": [{"PartNumber": 1, "ETag": "x"}]}
+        assert refused(s3.upload_part, PartNumber=1, Body=b"x", **named) == (404, "NoSuchUpload")
+        assert refused(s3.complete_multipart_upload, MultipartUpload=parts, **named) == (404, "NoSuchUpload")
+        assert refused(s3.list_parts, **named) == (404, "NoSuchUpload")
+        assert refused(s3.abort_multipart_upload, **named) == (404, "NoSuchUpload")
+
+
 @pytest.mark.parametrize("owner", ["123456789012", "999999999999"])
 def test_the_expected_owner_is_compared(s3: Any, owner: str) -> None:
     s3.put_object(Bucket="acme-nova", Key="owned", Body=b"x")

@@ -206,6 +206,30 @@ def test_two_clouds_live_side_by_side() -> None:
     assert one.cluster.escrow != two.cluster.escrow
 
 
+def test_the_buckets_of_another_cloud_are_another_accounts() -> None:
+    with (
+        LocalCloud(FakeClock()) as one,
+        LocalCloud(FakeClock(), account="210987654321", bucket="acme-2") as two,
+    ):
+        put_pairs(one)
+        foreign = two.session().client("s3")
+        calls: list[tuple[Any, dict[str, Any], str]] = [
+            (foreign.put_object, {"Key": "k", "Body": b"x"}, "AccessDenied"),
+            (foreign.list_objects_v2, {}, "AccessDenied"),
+            (foreign.delete_bucket, {}, "AccessDenied"),
+            (foreign.create_bucket, {}, "BucketAlreadyExists"),
+        ]
+        for call, arguments, code in calls:
+            with pytest.raises(ClientError, match=code):
+                call(Bucket=one.bucket, **arguments)
+        with pytest.raises(ClientError, match="NoSuchBucket"):
+            foreign.put_object(Bucket="nobodys", Key="k", Body=b"x")
+        foreign.create_bucket(Bucket="nobodys")
+        foreign.put_object(Bucket="nobodys", Key="k", Body=b"x")
+    with LocalCloud(FakeClock()) as next_one:
+        next_one.session().client("s3").create_bucket(Bucket="nobodys")
+
+
 def test_two_clouds_cannot_have_one_bucket_and_the_first_is_not_hurt() -> None:
     with LocalCloud(FakeClock()) as one:
         put_pairs(one)

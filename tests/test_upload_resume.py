@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +15,7 @@ from nova_dpo_sdk.aws import AWS, S3Uri
 from nova_dpo_sdk.aws._s3 import MIB
 from nova_dpo_sdk.aws._upload import Upload
 from nova_dpo_sdk.errors import DatasetError, ServiceError
+from nova_dpo_sdk.local import LocalCloud
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -242,6 +245,36 @@ def test_somebody_who_finished_the_same_upload_first_is_enough(file: Path) -> No
     assert asked_to_finish
     assert not any("uploads" in asked.query and asked.method == "POST" for asked in s3.asked)
     assert sum(progress) == len(BYTES)
+
+
+def test_of_several_threads_that_send_one_file_one_finishes_it_and_that_is_enough(file: Path) -> None:
+    uri = S3Uri("acme-nova", URI.key)
+    begun, finished = threading.Semaphore(0), threading.Event()
+
+    def send_late() -> tuple[bool, int]:
+        aws, progress = cloud.hyperpod().aws, list[int]()
+
+        def hold(**_: Any) -> None:
+            begun.release()
+            finished.wait(30)
+
+        aws.client("s3").meta.events.register("provide-client-params.s3.UploadPart", hold)
+        return upload(aws, file, uri=uri, on_progress=progress.append).send(), sum(progress)
+
+    with LocalCloud() as cloud, ThreadPoolExecutor(3) as pool:
+        aws = cloud.hyperpod().aws
+        aws.client("s3").create_multipart_upload(
+            Bucket=uri.bucket, Key=uri.key, ChecksumAlgorithm="SHA256", Metadata={"sha256": SHA256}
+        )
+        late = [pool.submit(send_late) for _ in range(3)]
+        for _ in range(3 * 4):
+            assert begun.acquire(timeout=30)
+        assert upload(aws, file, uri=uri).send() is True
+        finished.set()
+        assert [each.result() for each in late] == [(True, len(BYTES))] * 3
+        operations = [each.operation for each in cloud.requests]
+        assert operations.count("CompleteMultipartUpload") == operations.count("CreateMultipartUpload") == 1
+        assert aws.read(uri, limit=len(BYTES)).body == BYTES
 
 
 def test_an_upload_under_a_kms_key_is_not_resumed(file: Path) -> None:

@@ -30,6 +30,7 @@ class AWSCall:
         target: An S3 URI or a cluster's name; empty when there is none.
         bucket: The bucket, for S3.
         key: The key, for S3.
+        upload: The id of the multipart upload it belongs to, for S3.
     """
 
     service: str
@@ -38,6 +39,7 @@ class AWSCall:
     target: str = ""
     bucket: str = ""
     key: str = ""
+    upload: str = ""
 
 
 class AWSRefusal(Exception):  # noqa: N818 - an answer on its way to the client, never seen by users
@@ -135,7 +137,7 @@ _S3_OTHERS = ("tagging", "acl", "policy", "versioning", "encryption", "lifecycle
 def _s3_call(environ: WSGIEnvironment, path: str, query: str, region: str) -> AWSCall:
     method = str(environ["REQUEST_METHOD"])
     bucket, _, key = path.lstrip("/").encode("latin-1").decode("utf-8", "replace").partition("/")
-    given = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
+    given = dict(parse_qsl(query, keep_blank_values=True))
     form = "object" if key else "bucket" if bucket else "service"
     form = next((mark for mark in _S3_MARKS if mark in given), form)
     if form == "object" and method == "PUT" and "HTTP_X_AMZ_COPY_SOURCE" in environ:
@@ -143,7 +145,7 @@ def _s3_call(environ: WSGIEnvironment, path: str, query: str, region: str) -> AW
     other = next((mark for mark in _S3_OTHERS if mark in given), "")
     operation = f"{method} {other}" if other else _S3_OPERATIONS.get((method, form), method)
     target = f"s3://{bucket}/{key}" if key else f"s3://{bucket}" if bucket else ""
-    return AWSCall("s3", region, operation, target, bucket, key)
+    return AWSCall("s3", region, operation, target, bucket, key, given.get("uploadId", ""))
 
 
 def _s3_error(call: AWSCall, refusal: AWSRefusal, request_id: str) -> bytes:

@@ -41,7 +41,7 @@ class Buckets:
         """
         from moto.s3.models import s3_backends
 
-        if name in s3_backends.bucket_accounts:
+        if self.is_taken(name):
             raise ConfigurationError(
                 f"Bucket {name!r} exists already in this process: another LocalCloud, or moto's own mock, has it. "
                 "Stop that one first, or give this cloud names of its own: LocalCloud(account=..., bucket=...)."
@@ -55,8 +55,24 @@ class Buckets:
 
     def find(self, name: str) -> Bucket | None:
         """Where the bucket is; None when this cloud has none of that name."""
-        known = self._known.get(name)
-        return known if known is not None and self._inside(known) is not None else None
+        return self._known[name] if self._bucket(name) is not None else None
+
+    def is_taken(self, name: str) -> bool:
+        """Whether anybody in this process has a bucket of that name."""
+        from moto.s3.models import s3_backends
+
+        return name in s3_backends.bucket_accounts
+
+    def holds_upload(self, name: str, key: str, upload: str) -> bool:
+        """Whether there is such an unfinished multipart upload."""
+        bucket = self._bucket(name)
+        found = None if bucket is None else bucket.multiparts.get(upload)
+        return found is not None and found.key_name == key
+
+    def is_made_of(self, name: str, key: str, upload: str) -> bool:
+        """Whether the object came to be by that multipart upload."""
+        made = getattr(self._object(name, key), "multipart", None)
+        return made is not None and made.id == upload
 
     def read(self, name: str, key: str) -> bytes | None:
         """An object's bytes; None when there is no such object or bucket."""
@@ -98,9 +114,12 @@ class Buckets:
         self._known.clear()
 
     def _object(self, name: str, key: str) -> Any:
-        known = self._known.get(name)
-        bucket = self._inside(known) if known is not None else None
+        bucket = self._bucket(name)
         return None if bucket is None else bucket.keys.get(key)
+
+    def _bucket(self, name: str) -> Any:
+        known = self._known.get(name)
+        return None if known is None else self._inside(known)
 
     def _inside(self, known: Bucket) -> Any:
         from moto.s3.models import s3_backends

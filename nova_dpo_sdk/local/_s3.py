@@ -53,10 +53,12 @@ class S3Rules:
             body: Its body.
 
         Raises:
-            AWSRefusal: Access denied, another Region, or a wrong checksum.
+            AWSRefusal: Access denied, no such bucket or upload, another Region, or a wrong checksum.
         """
         if call.bucket:
             self._check_bucket(call, headers)
+        if call.upload:
+            self._check_upload(call)
         if call.operation == "GetObject" and self._locked(call.key):
             raise AWSRefusal(
                 403,
@@ -80,6 +82,7 @@ class S3Rules:
     def _check_bucket(self, call: AWSCall, headers: Mapping[str, str]) -> None:
         bucket = self._buckets.find(call.bucket)
         if bucket is None:
+            self._check_absent(call)
             return
         owner = headers.get("x-amz-expected-bucket-owner")
         if owner is not None and not _ACCOUNT.fullmatch(owner):
@@ -97,6 +100,22 @@ class S3Rules:
                 "The bucket you are attempting to access must be addressed using the specified endpoint.",
                 {"x-amz-bucket-region": bucket.region},
             )
+
+    def _check_upload(self, call: AWSCall) -> None:
+        named = call.bucket, call.key, call.upload
+        again = call.operation == "CompleteMultipartUpload" and self._buckets.is_made_of(*named)
+        if not again and not self._buckets.holds_upload(*named):
+            raise AWSRefusal(404, "NoSuchUpload", "The specified upload does not exist")
+
+    def _check_absent(self, call: AWSCall) -> None:
+        """A bucket that this cloud has not is another cloud's of this process, or none."""
+        creates, taken = call.operation == "CreateBucket", self._buckets.is_taken(call.bucket)
+        if creates and taken:
+            raise AWSRefusal(409, "BucketAlreadyExists", "The requested bucket name is not available.")
+        if taken:
+            raise AWSRefusal(403, "AccessDenied", "Access Denied")
+        if not creates:
+            raise AWSRefusal(404, "NoSuchBucket", "The specified bucket does not exist")
 
 
 def _check_checksums(headers: Mapping[str, str], body: bytes) -> None:
