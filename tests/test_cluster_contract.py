@@ -257,6 +257,39 @@ def test_a_missing_content_type_is_read_as_json(admin, namespace, name):
     assert admin("POST", jobs_in(namespace), body, headers={"Content-Type": None}).status == 201
 
 
+@pytest.mark.parametrize("wrong", [5, ["a"], {"a": "b"}])
+def test_a_name_must_be_a_text(admin, namespace, wrong):
+    for field in ("name", "generateName"):
+        body = config_map(namespace, "x")
+        body["metadata"][field] = wrong
+        assert admin("POST", maps_in(namespace), body).said == (400, "BadRequest")
+
+
+def test_requests_that_cannot_be_read_are_bad_ones(admin, namespace, name):
+    assert admin("GET", maps_in(namespace), watch="1", timeoutSeconds="abc").status == 400
+    assert admin("GET", maps_in(namespace), limit="1", **{"continue": "bnVsbA=="}).status == 400
+    for kind in ("SelfSubjectAccessReview", "SelfSubjectRulesReview"):
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": "x"}
+        assert admin("POST", f"/apis/authorization.k8s.io/v1/{kind.lower()}s", review).status == 400
+    admin("POST", maps_in(namespace), config_map(namespace, name))
+    options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": "x"}
+    assert admin("DELETE", f"{maps_in(namespace)}/{name}", options).status == 400
+    deep = b'{"apiVersion": "v1", "kind": "ConfigMap", "data": ' + b"[" * 20_000 + b"]" * 20_000 + b"}"
+    headers = {"Content-Type": "application/json"}
+    assert admin("POST", maps_in(namespace), deep, headers=headers).status == 400
+    assert admin("GET", f"{maps_in(namespace)}/{name}").status == 200
+
+
+def test_an_immutable_config_map_keeps_its_data(admin, namespace, name):
+    body = config_map(namespace, name, a="b") | {"immutable": True}
+    path = f"{maps_in(namespace)}/{name}"
+    assert admin("POST", maps_in(namespace), body).status == 201
+    assert admin("PUT", path, body | {"data": {"a": "c"}}).said == (422, "Invalid")
+    assert admin("PUT", path, body | {"immutable": False}).said == (422, "Invalid")
+    body["metadata"]["labels"] = {"a": "b"}
+    assert admin("PUT", path, body).status == 200
+
+
 def test_sizes_are_limited_in_three_ways(admin, namespace, name):
     def said(size: int) -> Any:
         try:
@@ -391,6 +424,36 @@ def test_a_watch_tells_every_change_and_where_it_stands(admin, namespace, name):
     assert versions[0] > int(listed)
 
 
+def test_a_watch_with_a_selector_tells_who_comes_into_it_and_who_leaves(admin, namespace, name):
+    def colored(color: str, at: int) -> Json:
+        body = config_map(namespace, name, at=str(at))
+        body["metadata"]["labels"] = {"run": name, "color": color}
+        return body
+
+    listed = admin("GET", maps_in(namespace)).body["metadata"]["resourceVersion"]
+    path = f"{maps_in(namespace)}/{name}"
+    admin("POST", maps_in(namespace), colored("blue", 0))
+    for at, color in enumerate(("red", "red", "blue", "blue", "red"), start=1):
+        assert admin("PUT", path, colored(color, at)).status == 200
+    admin("DELETE", path)
+    told = admin.watch(maps_in(namespace), 5, resourceVersion=listed, labelSelector=f"run={name},color=red")
+    seen = [(each["type"], each["object"]["data"]["at"]) for each in told]
+    assert seen == [("ADDED", "1"), ("MODIFIED", "2"), ("DELETED", "2"), ("ADDED", "5"), ("DELETED", "5")]
+    assert {each["object"]["metadata"]["labels"]["color"] for each in told} == {"red"}
+    versions = [int(each["object"]["metadata"]["resourceVersion"]) for each in told]
+    assert versions == sorted(set(versions))
+
+
+def test_pods_are_chosen_by_phase_and_node(admin, namespace, name):
+    made = f"{name}-master-0"
+    assert admin("POST", pods_in(namespace), pod(namespace, name, made)).status == 201
+    for field, found in (("status.phase!=Succeeded", 1), ("status.phase=Succeeded", 0), ("spec.nodeName=nowhere", 0)):
+        chosen = admin("GET", pods_in(namespace), fieldSelector=f"metadata.name={made},{field}").body["items"]
+        assert len(chosen) == found, field
+    assert admin("GET", pods_in(namespace), fieldSelector="spec.nothing=x").status == 400
+    assert admin("GET", maps_in(namespace), fieldSelector="status.phase=Running").status == 400
+
+
 def test_a_watch_from_long_ago_is_expired(place, admin, namespace, name):
     admin("POST", jobs_in(namespace), job(namespace, name))
     if place.name != "real":
@@ -434,6 +497,7 @@ def test_an_access_review_tells_what_a_role_may_do(place, role):
         allowed = {verb for verb in VERBS if api.allowed(verb, resource, place.namespaces[role])}
         assert allowed == set(GRANTED[role].get(plural, "").split()), plural
     assert not api.allowed("list", NODES, "")
+    assert not api.allowed("get", replace(PYTORCHJOBS, group=""), place.namespaces[role])
 
 
 @pytest.mark.parametrize("role", [ADMINISTRATOR, *ROLES])
@@ -473,6 +537,25 @@ def test_a_dry_run_passes_every_check_and_keeps_nothing(place, role, name):
     with pytest.raises(ClusterError) as error:
         api.create(PYTORCHJOBS, f"nowhere-{name}", job(f"nowhere-{name}", name), dry_run=True)
     assert error.value.status in (403, 404)
+
+
+@pytest.mark.parametrize("role", [ADMINISTRATOR, *ROLES])
+def test_a_dry_run_of_an_update_or_a_delete_changes_nothing(place, admin, role, name):
+    where = place.namespaces.get(role) or place.namespaces[NAMESPACED]
+    path = f"{jobs_in(where)}/{name}"
+    held = admin("POST", jobs_in(where), job(where, name)).body
+    held["metadata"]["labels"]["a"] = "b"
+    caller = place.caller(role)
+    tried = caller("PUT", path, held, dryRun="All")
+    assert (tried.status, tried.body["metadata"]["labels"]["a"]) == (200, "b")
+    for policy in ("Background", "Foreground"):
+        assert caller("DELETE", path, dryRun="All", propagationPolicy=policy).status == 200
+    options = {"apiVersion": "v1", "kind": "DeleteOptions", "dryRun": ["All"]}
+    assert caller("DELETE", path, options).status == 200
+    after = caller("GET", path).body["metadata"]
+    assert "a" not in after["labels"]
+    assert "deletionTimestamp" not in after
+    assert after["resourceVersion"] == held["metadata"]["resourceVersion"]
 
 
 # --- the package's own sentences, under each role ------------------------------------------------------------------

@@ -407,7 +407,7 @@ def test_every_form_of_label_selector_is_understood(kubectl: Kubectl, selector: 
 
 
 def test_a_selector_that_is_none_is_a_bad_request(kubectl: Kubectl) -> None:
-    for query in ({"labelSelector": "a%3D%3D%3Db"}, {"fieldSelector": "status.phase%3DRunning"}, {"limit": "x"}):
+    for query in ({"labelSelector": "a%3D%3D%3Db"}, {"fieldSelector": "spec.image%3Dx"}, {"limit": "x"}):
         assert kubectl("GET", PODS, **query).status == 400
     assert kubectl("GET", CONFIGMAPS, **{"continue": "x"}).status == 400
     named = kubectl("GET", "/api/v1/namespaces", fieldSelector="metadata.name%3Dkubeflow").body["items"]
@@ -611,7 +611,8 @@ def test_a_role_of_ones_own_can_be_given(kubectl: Kubectl) -> None:
 )
 def test_one_may_ask_what_one_may_do(kubectl: Kubectl, verb: str, resource: str, namespace: str, allowed: bool) -> None:
     kubectl.cloud.role = "namespaced"
-    attributes = {"verb": verb, "resource": resource, "namespace": namespace}
+    group = "kubeflow.org" if resource == "pytorchjobs" else ""
+    attributes = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",

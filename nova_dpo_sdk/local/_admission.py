@@ -83,6 +83,23 @@ def check_stored_size(size: int) -> None:
         raise refusals.too_large_for_storage()
 
 
+def check_unchanged(kind: Kind, old: Json, item: Json) -> None:
+    """Refuse another content for a ConfigMap that was made immutable."""
+    if kind is CONFIGMAPS and old.get("immutable"):
+        rule = "Forbidden: field is immutable when `immutable` is set"
+        changed = [field for field in ("immutable", "data", "binaryData") if old.get(field) != item.get(field)]
+        if changed:
+            raise refusals.invalid(kind, str(item["metadata"]["name"]), [(field, rule) for field in changed])
+
+
+def part(kind: Kind, parent: Json, field: str) -> Json:
+    """A part of a body that must be an object; empty when it is not there, or null."""
+    given: Any = parent.get(field)
+    if given is not None and not isinstance(given, dict):
+        raise refusals.undecodable(kind, f"json: cannot unmarshal {json_type(given)} into Go struct field .{field}")
+    return cast("Json", given or {})
+
+
 def _object(kind: Kind, body: Any) -> Json:
     if not isinstance(body, dict):
         raise refusals.bad_request("the object provided is unrecognized (must be a JSON object)")
@@ -98,11 +115,13 @@ def _object(kind: Kind, body: Any) -> Json:
 
 
 def _metadata(kind: Kind, namespace: str, item: Json, name: str) -> Json:
-    given: Any = item.get("metadata")
-    if given is not None and not isinstance(given, dict):
-        raise refusals.undecodable(kind, "json: cannot unmarshal into Go struct field .metadata")
-    meta = cast("Json", given or {})
+    meta = part(kind, item, "metadata")
     item["metadata"] = meta
+    for field in ("name", "generateName"):
+        if not isinstance(meta.get(field) or "", str):
+            found = json_type(meta[field])
+            why = f"json: cannot unmarshal {found} into Go struct field ObjectMeta.metadata.{field} of type string"
+            raise refusals.undecodable(kind, why)
     for field in ("labels", "annotations"):
         _texts(kind, meta.get(field), f"ObjectMeta.metadata.{field}")
     if kind is CONFIGMAPS:

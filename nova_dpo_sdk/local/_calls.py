@@ -67,17 +67,17 @@ class Call:
             raise refusals.bad_request("the object provided is unrecognized (must be a JSON object)")
         return cast("Json", body)
 
-    def limit(self) -> int:
-        """How many objects a list may have; 0 for all.
+    def number(self, name: str) -> int:
+        """A number in the query, such as `limit` or `timeoutSeconds`; 0 when it is not there, or less.
 
         Raises:
             Refusal: 400 when it is no number.
         """
-        given = self.query.get("limit", "")
+        given = self.query.get(name, "")
         try:
             return max(0, int(given or 0))
         except ValueError as error:
-            raise refusals.bad_request(f'invalid limit "{given}"') from error
+            raise refusals.bad_request(f'invalid {name} "{given}"') from error
 
 
 def read_call(environ: WSGIEnvironment) -> Call:

@@ -9,14 +9,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from . import _refusals as refusals
-from ._admission import admit, check_body_size, check_stored_size, write_quantities
+from ._admission import admit, check_body_size, check_stored_size, check_unchanged, part, write_quantities
 from ._calls import read_call
 from ._faults import half
 from ._refusals import Refusal
 from ._requests import Request
 from ._resources import NAMESPACES, PODS, PYTORCHJOBS, RULES_REVIEWS, SELF_REVIEWS
 from ._roles import Role, role_of
-from ._selectors import field_selector, label_selector
+from ._selectors import selector
 from ._server import HangUp
 from ._tables import asks_for_table, table
 from ._token import Keys, TokenRefusedError, check_token, signed_at
@@ -89,7 +89,7 @@ class Access:
 class KubernetesAPI:
     """Answers requests from an object store, as an API server of version 1.33 does.
 
-    Served: get, list (selectors, limit and continue, Table), create, update and delete, the status of jobs and pods,
+    Served: get, list (selectors, limit and continue, Table), create, update and delete (each as a dry run too), the status of jobs and pods,
     SelfSubjectAccessReview, and watch. Not served: patch, deletecollection; pages of one list are not one snapshot.
 
     Args:
@@ -178,6 +178,8 @@ class KubernetesAPI:
             return self._dispatch(call)
         except Refusal as refusal:
             return _refused(refusal)
+        except RecursionError:
+            return _refused(refusals.bad_request("the object provided is unrecognized: exceeded max depth"))
 
     def _authorize(self, call: Call, authorization: str) -> None:
         user, role = self._identify(authorization)
@@ -233,13 +235,11 @@ class KubernetesAPI:
         return Reply(200, self.store.encoded(call.kind, call.namespace, call.name))
 
     def _list(self, call: Call) -> Reply:
-        labelled = label_selector(call.query.get("labelSelector", ""))
-        named = field_selector(call.query.get("fieldSelector", ""))
         items, onward, left = self.store.page(
             call.kind,
             call.namespace,
-            selector=lambda meta: labelled(meta) and named(meta),
-            limit=call.limit(),
+            selector=selector(call.kind, call.query),
+            limit=call.number("limit"),
             token=call.query.get("continue", ""),
         )
         meta: Json = {"resourceVersion": self.store.version}
@@ -253,13 +253,11 @@ class KubernetesAPI:
         return Reply(200, opening.encode() + b",".join(items) + b"]}")
 
     def _watch(self, call: Call) -> Reply:
-        labelled = label_selector(call.query.get("labelSelector", ""))
-        named = field_selector(call.query.get("fieldSelector", ""))
         watch = Watch(
             call,
             self._history,
             self.store,
-            chosen=lambda meta: labelled(meta) and named(meta),
+            chosen=selector(call.kind, call.query),
             lock=self._lock,
             now=self._now,
             advance=self._advance,
@@ -289,7 +287,7 @@ class KubernetesAPI:
 
     def _update(self, call: Call) -> Reply:
         body = call.decoded()
-        self.store.get(call.kind, call.namespace, call.name)
+        old = self.store.get(call.kind, call.namespace, call.name)
         given = admit(
             call.kind,
             call.namespace,
@@ -297,10 +295,10 @@ class KubernetesAPI:
             validation=call.query.get("fieldValidation", "Warn"),
             name=call.name,
         )
+        check_unchanged(call.kind, old, given.item)
         check_stored_size(len(call.body))
-        kept = self.store.update(
-            call.kind, call.namespace, given.item, self._now(), status=call.subresource == "status"
-        )
+        status, dry = call.subresource == "status", call.query.get("dryRun") == "All"
+        kept = self.store.update(call.kind, call.namespace, given.item, self._now(), status=status, dry=dry)
         return _reply(200, kept, given.warnings)
 
     def _delete(self, call: Call) -> Reply:
@@ -315,7 +313,8 @@ class KubernetesAPI:
             call.name,
             self._now(),
             propagation=str(propagation),
-            preconditions=options.get("preconditions"),
+            preconditions=part(call.kind, options, "preconditions"),
+            dry="All" in (call.query.get("dryRun"), *(options.get("dryRun") or ())),
         )
         return _reply(200, _deleted(call, item) if gone else item)
 
@@ -323,10 +322,10 @@ class KubernetesAPI:
         if call.verb != "create":
             raise refusals.method_not_allowed()
         body = call.decoded()
-        spec: Json = body.get("spec") or {}
-        asked: Json = spec.get("resourceAttributes") or {}
+        asked = part(call.kind, part(call.kind, body, "spec"), "resourceAttributes")
         resource = "/".join(filter(None, (asked.get("resource", ""), asked.get("subresource", ""))))
-        allowed = self.access.role.allows(str(asked.get("verb", "")), resource, str(asked.get("namespace", "")))
+        verb, namespace, group = (str(asked.get(name, "")) for name in ("verb", "namespace", "group"))
+        allowed = self.access.role.allows(verb, resource, namespace, group)
         status: Json = {"allowed": allowed}
         if allowed:
             status["reason"] = f'RBAC: allowed by role "{self.access.role.name}"'
@@ -336,7 +335,7 @@ class KubernetesAPI:
         if call.verb != "create":
             raise refusals.method_not_allowed()
         body = call.decoded()
-        spec: Json = body.get("spec") or {}
+        spec = part(call.kind, body, "spec")
         rules = self.access.role.rules(str(spec.get("namespace", ""))) if self.access.lists_rules else []
         status: Json = {"resourceRules": rules, "nonResourceRules": [], "incomplete": not self.access.lists_rules}
         return _reply(201, body | {"status": status})

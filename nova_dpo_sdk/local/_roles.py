@@ -9,6 +9,8 @@ from nova_dpo_sdk.errors import ConfigurationError
 
 from ._resources import KINDS, RULES_REVIEWS, SELF_REVIEWS, Kind
 
+_GROUPS = {kind.plural: kind.group for kind in KINDS}
+
 
 @dataclass(frozen=True)
 class Grant:
@@ -40,17 +42,18 @@ class Role:
     name: str
     grants: tuple[Grant, ...]
 
-    def allows(self, verb: str, resource: str, namespace: str) -> bool:
+    def allows(self, verb: str, resource: str, namespace: str, group: str) -> bool:
         """Whether any grant covers the request."""
-        return any(grant.covers(verb, resource, namespace) for grant in self.grants)
+        granted = [grant for grant in self.grants if grant.covers(verb, resource, namespace)]
+        known = _GROUPS.get(resource.partition("/")[0], group)
+        return any(group == known or grant.resource == "*" for grant in granted)
 
     def rules(self, namespace: str) -> list[dict[str, list[str]]]:
         """The grants that hold in a namespace, as an access review lists them."""
-        groups = {kind.plural: kind.group for kind in KINDS}
         return [
             {
                 "verbs": sorted(each.verbs),
-                "apiGroups": [groups.get(each.resource.partition("/")[0], "*")],
+                "apiGroups": [_GROUPS.get(each.resource.partition("/")[0], "*")],
                 "resources": [each.resource],
             }
             for each in self.grants
@@ -61,7 +64,7 @@ class Role:
         """The same, for a request to the API; everybody may ask what they may do."""
         if kind in (SELF_REVIEWS, RULES_REVIEWS):
             return verb == "create"
-        return self.allows(verb, f"{kind.plural}/{subresource}" if subresource else kind.plural, namespace)
+        return self.allows(verb, f"{kind.plural}/{subresource}" if subresource else kind.plural, namespace, kind.group)
 
 
 def _grant(resource: str, verbs: str, namespace: str = "") -> Grant:

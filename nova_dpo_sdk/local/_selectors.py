@@ -6,9 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from . import _refusals as refusals
+from ._resources import PODS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from ._resources import Kind
 
 Json = dict[str, Any]
 
@@ -17,6 +20,23 @@ _KEY = r"([A-Za-z0-9][-A-Za-z0-9_./]*)"
 _EQUALITY = re.compile(rf"{_KEY}\s*(==|=|!=)\s*([-A-Za-z0-9_.]*)")
 _SET = re.compile(rf"{_KEY}\s+(in|notin)\s+\(([^()]*)\)")
 _PRESENCE = re.compile(rf"(!?)\s*{_KEY}")
+_FIELDS = frozenset({"metadata.name", "metadata.namespace"})
+_FIELDS_OF_PODS = _FIELDS | {"spec.nodeName", "status.phase"}
+
+
+def selector(kind: Kind, query: Mapping[str, str]) -> Callable[[Json], bool]:
+    """Read the selectors of a request.
+
+    Returns:
+        A test of an object.
+
+    Raises:
+        Refusal: 400 for anything that is no selector.
+    """
+    labelled = label_selector(query.get("labelSelector", ""))
+    fields = _FIELDS_OF_PODS if kind is PODS else _FIELDS
+    tests = [_field_test(term, fields) for term in _terms(query.get("fieldSelector", ""))]
+    return lambda item: labelled(item["metadata"]) and all(test(item) for test in tests)
 
 
 def label_selector(text: str) -> Callable[[Json], bool]:
@@ -37,19 +57,6 @@ def label_selector(text: str) -> Callable[[Json], bool]:
     return chosen
 
 
-def field_selector(text: str) -> Callable[[Json], bool]:
-    """Read a field selector; only `metadata.name` and `metadata.namespace` are known for every kind.
-
-    Returns:
-        A test of an object's metadata.
-
-    Raises:
-        Refusal: 400 for other fields.
-    """
-    tests = [_field_test(term) for term in _terms(text)]
-    return lambda meta: all(test(meta) for test in tests)
-
-
 def _terms(text: str) -> list[str]:
     return [term.strip() for term in _COMMA.split(text) if term.strip()]
 
@@ -68,9 +75,9 @@ def _label_test(term: str) -> Callable[[Json], bool]:
     raise refusals.bad_request(f'unable to parse requirement: found "{term}"')
 
 
-def _field_test(term: str) -> Callable[[Json], bool]:
+def _field_test(term: str, fields: frozenset[str]) -> Callable[[Json], bool]:
     match = _EQUALITY.fullmatch(term)
-    if match is None or match[1] not in {"metadata.name", "metadata.namespace"}:
+    if match is None or match[1] not in fields:
         raise refusals.bad_request(f'field label not supported: "{term}"')
-    field, operator, value = match[1].partition(".")[2], match[2], match[3]
-    return lambda meta: (meta.get(field) == value) is (operator != "!=")
+    (part, _, field), operator, value = match[1].partition("."), match[2], match[3]
+    return lambda item: (item.get(part, {}).get(field, "") == value) is (operator != "!=")

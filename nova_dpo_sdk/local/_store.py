@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import copy
 import json
 import uuid
@@ -83,8 +82,10 @@ class ObjectStore:
             meta["generation"] = 1
         return copy.deepcopy(self._keep("ADDED", kind, item, now))
 
-    def update(self, kind: Kind, namespace: str, body: Json, now: datetime, *, status: bool = False) -> Json:
-        """Replace an object, or its status alone.
+    def update(
+        self, kind: Kind, namespace: str, body: Json, now: datetime, *, status: bool = False, dry: bool = False
+    ) -> Json:
+        """Replace an object, or its status alone; a dry run changes nothing.
 
         Raises:
             Refusal: NotFound; Conflict when the resource version or the uid is another.
@@ -93,7 +94,7 @@ class ObjectStore:
         old = self.get(kind, namespace, name)
         _check_identity(kind, name, old["metadata"], body["metadata"])
         item = old | {"status": copy.deepcopy(body.get("status", {}))} if status else _merged(kind, old, body)
-        if item == self.peek(kind, namespace, name):
+        if dry or item == self.peek(kind, namespace, name):
             return item
         if _released(item):
             return self._forget(kind, item, now)
@@ -115,8 +116,9 @@ class ObjectStore:
         *,
         propagation: str = "Background",
         preconditions: Json | None = None,
+        dry: bool = False,
     ) -> tuple[Json, bool]:
-        """Delete an object, or mark it when its dependents or finalizers come first.
+        """Delete an object, or mark it when its dependents or finalizers come first; a dry run changes nothing.
 
         Returns:
             The object, and whether it is gone.
@@ -130,10 +132,14 @@ class ObjectStore:
         if propagation in {"Foreground", "Orphan"}:
             finalizer = "foregroundDeletion" if propagation == "Foreground" else "orphan"
             meta["finalizers"] = sorted({*meta.get("finalizers", []), finalizer})
-        if not meta.get("finalizers"):
+        gone = not meta.get("finalizers")
+        if not gone:
+            meta.setdefault("deletionTimestamp", stamp(now))
+            meta.setdefault("deletionGracePeriodSeconds", 0)
+        if dry:
+            return item, gone
+        if gone:
             return self._forget(kind, item, now), True
-        meta.setdefault("deletionTimestamp", stamp(now))
-        meta.setdefault("deletionGracePeriodSeconds", 0)
         return copy.deepcopy(self._keep("MODIFIED", kind, item, now)), False
 
     def page(
@@ -144,7 +150,7 @@ class ObjectStore:
         Args:
             kind: The kind.
             namespace: The namespace; empty for all.
-            selector: Chooses by metadata.
+            selector: Chooses among the objects.
             limit: At most so many; 0 for all.
             token: Where the page before this one ended; empty for the first.
 
@@ -155,7 +161,7 @@ class ObjectStore:
         keys = sorted(
             key
             for key, item in self._objects.get(kind, {}).items()
-            if (not namespace or key[0] == namespace) and key > after and selector(item["metadata"])
+            if (not namespace or key[0] == namespace) and key > after and selector(item)
         )
         here = keys[:limit] if limit else keys
         left = len(keys) - len(here)
@@ -240,5 +246,5 @@ def _unfold(token: str) -> tuple[str, str]:
     try:
         namespace, name = json.loads(base64.urlsafe_b64decode(token))
         return str(namespace), str(name)
-    except (ValueError, binascii.Error) as error:
+    except (ValueError, TypeError) as error:
         raise refusals.bad_request("continue key is not valid") from error

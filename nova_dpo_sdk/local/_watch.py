@@ -25,16 +25,24 @@ Json = dict[str, Any]
 _KEPT = 1000
 _BOOKMARK_EVERY = timedelta(seconds=60)
 _BLINK = 0.02
+_LONGEST = 366 * 86400
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One change of one object."""
+    """One change of one object.
+
+    Attributes:
+        version: The resource version of the change.
+        kind: The object's kind.
+        before: The object as it was; None when it is new.
+        after: The object as it is now; None when it is gone.
+    """
 
     version: int
-    change: str
     kind: Kind
-    item: Json
+    before: Json | None
+    after: Json | None
 
 
 class History:
@@ -47,6 +55,7 @@ class History:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._entries: deque[Entry] = deque(maxlen=_KEPT)
+        self._latest: dict[str, Json] = {}
         self._forgotten = int(store.version)
         self.news = threading.Condition()
         """Notified at each change, and when something happens to the streams."""
@@ -61,12 +70,14 @@ class History:
 
     def _notice(self, change: str, kind: Kind, item: Json, now: datetime) -> None:
         del now
-        version = int(self._store.version)
-        if change == "DELETED":
-            item = {**item, "metadata": {**item["metadata"], "resourceVersion": str(version)}}
+        uid = str(item["metadata"]["uid"])
+        before = self._latest.pop(uid, None)
+        after = None if change == "DELETED" else item
+        if after is not None:
+            self._latest[uid] = after
         if len(self._entries) == _KEPT:
             self._forgotten = self._entries[0].version
-        self._entries.append(Entry(version, change, kind, item))
+        self._entries.append(Entry(int(self._store.version), kind, before, after))
         self._wake()
 
     def since(self, version: int) -> list[Entry] | None:
@@ -109,7 +120,7 @@ class Watch:
         call: The request.
         history: What changed.
         store: The objects.
-        chosen: Chooses by metadata.
+        chosen: Chooses among the objects.
         lock: Held while changes are read.
         now: Tells the time.
         advance: Lets controllers catch up with the time.
@@ -134,7 +145,7 @@ class Watch:
         self._now = now
         self._advance = advance
         self._marks = history.cuts, history.freezes, history.expiries
-        self._ends = now() + timedelta(seconds=int(call.query.get("timeoutSeconds") or 1800))
+        self._ends = now() + timedelta(seconds=min(call.number("timeoutSeconds") or 1800, _LONGEST))
         self._position = 0
 
     def lines(self) -> Iterator[bytes]:
@@ -171,19 +182,25 @@ class Watch:
             self._position = int(given) if given.isdigit() and given != "0" else int(self._store.version)
             there = [] if given not in ("", "0") else list(self._store.scan(self._call.kind))
         for item in there:
-            if self._wanted(self._call.kind, item):
+            if self._wanted(self._call.kind, item) is not None:
                 yield self._line("ADDED", item)
 
     def _events(self, entries: list[Entry]) -> Iterator[bytes]:
+        """What the changes are to this watch: an object that no longer fits its selectors is gone, as a deleted one."""
         for each in entries:
             self._position = each.version
-            if self._wanted(each.kind, each.item):
-                yield self._line(each.change, each.item)
+            before, after = self._wanted(each.kind, each.before), self._wanted(each.kind, each.after)
+            if after is not None:
+                yield self._line("MODIFIED" if before is not None else "ADDED", after)
+            elif before is not None:
+                meta: Json = {**before["metadata"], "resourceVersion": str(each.version)}
+                yield self._line("DELETED", {**before, "metadata": meta})
 
-    def _wanted(self, kind: Kind, item: Json) -> bool:
-        meta: Json = item["metadata"]
-        here = self._call.namespace in ("", meta.get("namespace", ""))
-        return kind is self._call.kind and here and self._chosen(meta)
+    def _wanted(self, kind: Kind, item: Json | None) -> Json | None:
+        if item is None or kind is not self._call.kind:
+            return None
+        here = self._call.namespace in ("", item["metadata"].get("namespace", ""))
+        return item if here and self._chosen(item) else None
 
     def _bookmark(self) -> Json:
         meta = {"resourceVersion": str(self._position)}
