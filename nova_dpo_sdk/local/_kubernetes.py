@@ -90,7 +90,8 @@ class KubernetesAPI:
     """Answers requests from an object store, as an API server of version 1.33 does.
 
     Served: get, list (selectors, limit and continue, Table), create, update and delete (each as a dry run too), the
-    status of jobs and pods, SelfSubjectAccessReview, and watch. Not served: patch, deletecollection; pages of one list are not one snapshot.
+    status of jobs and pods, SelfSubjectAccessReview, and watch. Not served: patch, deletecollection; pages of one list
+    are not one snapshot.
 
     Args:
         store: The objects.
