@@ -104,6 +104,7 @@ class Caller:
             fields={"watch": "true", "timeoutSeconds": "8", **query},
             headers={"Authorization": f"Bearer {self.token()}"},
             preload_content=False,
+            timeout=20.0,  # a watch that tells too little fails, where a clock that stands still would let it hang
         )
         if answer.status != 200:
             return [{"type": "REFUSED", "object": _parsed(answer.read())}]

@@ -91,6 +91,20 @@ def test_the_file_of_a_cloud_that_was_killed_is_taken_and_any_other_is_not(shell
     assert not file.exists()
 
 
+def test_the_file_of_a_cloud_that_still_runs_is_not_taken(shell, tmp_path):
+    file = tmp_path / "cloud.json"
+    with a_cloud(file) as running:
+        held = file.read_text()
+        told = shell("cloud", file)
+        assert told.code == 1
+        assert "leads to a rehearsal cloud that still runs" in " ".join(told.err.split())
+        assert "give another name" in " ".join(told.err.split())
+        assert file.read_text() == held
+        running.send_signal(signal.SIGTERM)
+        assert ended(running)[0] == 0
+    assert not file.exists()
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_every_command_puts_its_half_written_files_away_when_it_is_ended(tmp_path, name):
     words = [sys.executable, "-m", "nova_dpo_sdk.cli", "data", "convert", "-", str(tmp_path / "out.jsonl")]

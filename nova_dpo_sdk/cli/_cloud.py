@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from nova_dpo_sdk._time import SystemClock
 from nova_dpo_sdk.cli._out import GOOD, complain, say, write_file
@@ -46,7 +49,7 @@ def keep(running: LocalCloud, path: Path, clock: Clock, tries: Iterable[str]) ->
         tries: What to try meanwhile; `{file}` stands for the file.
 
     Raises:
-        ConfigurationError: The file is there, and is no connection to a rehearsal cloud.
+        ConfigurationError: The file is there, and is no connection to a rehearsal cloud, or to one that still runs.
     """
     _refuse_what_is_not_ours(path)
     text = json.dumps(running.connection().to_dict(), indent=2) + "\n"
@@ -79,7 +82,7 @@ def _refuse_what_is_not_ours(path: Path) -> None:
     """The file of a cloud that was killed may be taken; no other one may, as it would be removed in the end.
 
     Raises:
-        ConfigurationError: The file is there, and is no connection to a rehearsal cloud.
+        ConfigurationError: The file is there, and is no connection to a rehearsal cloud, or to one that still runs.
     """
     if not path.exists():
         return
@@ -92,3 +95,20 @@ def _refuse_what_is_not_ours(path: Path) -> None:
             f"{path} is there, and is no file of a rehearsal cloud: it would be overwritten, and removed in the end. "
             "Give another name, such as cloud.json."
         )
+    if _runs(held):
+        raise ConfigurationError(
+            f"{path} leads to a rehearsal cloud that still runs: nobody would find it any more. Press Ctrl-C there "
+            "first, or give another name."
+        )
+
+
+def _runs(held: dict[str, Any]) -> bool:
+    """Whether the cloud answers; only it has a certificate of its own authority."""
+    try:
+        there = urlsplit(str(held["kubernetes_endpoint"]))
+        context = ssl.create_default_context(cadata=str(held.get("ca_pem")))
+        with socket.create_connection((there.hostname or "", there.port or 443), timeout=5) as plain:
+            context.wrap_socket(plain, server_hostname=there.hostname).close()
+    except (OSError, ValueError):
+        return False
+    return True
