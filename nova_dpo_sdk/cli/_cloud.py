@@ -7,7 +7,7 @@ import socket
 import ssl
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from nova_dpo_sdk._time import SystemClock
@@ -95,18 +95,18 @@ def _refuse_what_is_not_ours(path: Path) -> None:
             f"{path} is there, and is no file of a rehearsal cloud: it would be overwritten, and removed in the end. "
             "Give another name, such as cloud.json."
         )
-    if _runs(held):
+    if _runs(str(held["kubernetes_endpoint"]), str(held.get("ca_pem"))):
         raise ConfigurationError(
             f"{path} leads to a rehearsal cloud that still runs: nobody would find it any more. Press Ctrl-C there "
             "first, or give another name."
         )
 
 
-def _runs(held: dict[str, Any]) -> bool:
+def _runs(endpoint: str, ca_pem: str) -> bool:
     """Whether the cloud answers; only it has a certificate of its own authority."""
     try:
-        there = urlsplit(str(held["kubernetes_endpoint"]))
-        context = ssl.create_default_context(cadata=str(held.get("ca_pem")))
+        there = urlsplit(endpoint)
+        context = ssl.create_default_context(cadata=ca_pem)
         with socket.create_connection((there.hostname or "", there.port or 443), timeout=5) as plain:
             context.wrap_socket(plain, server_hostname=there.hostname).close()
     except (OSError, ValueError):
