@@ -7,7 +7,7 @@ import socket
 import ssl
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from nova_dpo_sdk._time import SystemClock
@@ -95,7 +95,8 @@ def _refuse_what_is_not_ours(path: Path) -> None:
             f"{path} is there, and is no file of a rehearsal cloud: it would be overwritten, and removed in the end. "
             "Give another name, such as cloud.json."
         )
-    if _runs(str(held["kubernetes_endpoint"]), str(held.get("ca_pem"))):
+    known = cast("dict[str, object]", held)
+    if _runs(str(known["kubernetes_endpoint"]), str(known.get("ca_pem"))):
         raise ConfigurationError(
             f"{path} leads to a rehearsal cloud that still runs: nobody would find it any more. Press Ctrl-C there "
             "first, or give another name."
