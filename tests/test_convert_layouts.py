@@ -313,6 +313,20 @@ def test_the_system_text_of_a_prompt_that_is_said_again_is_kept(tmp_path):
     assert (written, result.mended) == ([pair("Q", "A", "B", "S")], {})
 
 
+@pytest.mark.parametrize("role", ["system", "System", "developer"])
+@pytest.mark.parametrize("again", [None, "S", "S\n", [{"type": "text", "text": "S"}]])
+@pytest.mark.parametrize("field", [{}, {"system": "S"}], ids=["", "field"])
+def test_a_system_text_is_there_once_by_whatever_role_and_however_often_it_is_said(tmp_path, role, again, field):
+    side = [] if again is None else [{"role": "developer", "content": again}]
+    record = {**field, "prompt": [{"role": role, "content": "S"}, USER]}
+    record |= {"chosen": [*side, USER, GOOD], "rejected": [*side, USER, BAD]}
+    _, written = preferences(tmp_path, record)
+    if field and side:  # what stands in a field of its own is joined with what the sides begin with, as ever
+        assert written[0]["messages"] == pair("Q", "A", "B")["messages"]
+    else:
+        assert written == [pair("Q", "A", "B", "S\n" if again == "S\n" else "S")]
+
+
 @pytest.mark.parametrize(
     ("prompt", "made"),
     [

@@ -7,7 +7,8 @@ import pytest
 from convert_support import chat, chats, pair, preferences
 
 from nova_dpo_sdk.datasets._convert import convert_preferences
-from nova_dpo_sdk.datasets._mend import DROPS, MENDS
+from nova_dpo_sdk.datasets._mend import DROPS, MENDS, Notes
+from nova_dpo_sdk.datasets._own import own_line
 
 GOOD = {"prompt": "Q", "chosen": "A", "rejected": "B"}
 USER = {"role": "user", "content": "Q"}
@@ -177,6 +178,25 @@ def test_nulls_that_a_table_adds_to_nova_records_are_left_out(tmp_path):
     result, written = preferences(tmp_path, table)
     assert written == [pair("Q", "A", "B")]
     assert result.mended == {"null-field": 1}
+
+
+def test_a_null_inside_a_tool_s_input_of_a_file_is_its_own():
+    use = {"toolUse": {"toolUseId": "t1", "name": "look", "input": {"a": None, "b": 1}}}
+    record = {
+        "schemaVersion": "bedrock-conversation-2024",
+        "system": None,
+        "toolConfig": {"tools": [{"toolSpec": {"name": "look", "inputSchema": {"json": {"default": None}}}}]},
+        "messages": [
+            {"role": "user", "content": [{"text": "Q"}]},
+            {"role": "assistant", "content": [use]},
+            {"role": "user", "content": [{"toolResult": {"toolUseId": "t1", "content": [{"json": {"c": None}}]}}]},
+            {"role": "assistant", "content": [{"text": "A"}]},
+        ],
+    }
+    source, notes = json.dumps(record).encode(), Notes()
+    line = own_line("chat", source, record, notes, preferred=False)
+    del record["system"]
+    assert (json.loads(line), dict(notes.mended)) == (record, {"null-field": ""})
 
 
 @pytest.mark.parametrize("other", ["caf\\u00E9 au lait", "café au lait"])

@@ -157,6 +157,13 @@ def test_compressed_objects_below_a_prefix_are_unpacked_and_told_of(aws: AWS, tm
     assert (done.dataset.path.read_bytes(), done.dataset.check().ok) == (b"".join(GOOD), True)
 
 
+def test_a_compressed_object_without_a_line_is_named_itself(aws: AWS) -> None:
+    put(aws, "a.jsonl.gz", gzip.compress(b""))
+    put(aws, "b.jsonl", *GOOD[:3])
+    (note,) = PreferenceDataset.from_s3(ROOT, aws=aws).report().problems
+    assert note.message.endswith(f"({ROOT}/a.jsonl.gz line 1)")
+
+
 def test_a_damaged_object_below_a_prefix_is_named(aws: AWS) -> None:
     put(aws, "a.jsonl", *GOOD)
     put(aws, "b.jsonl.gz", gzip.compress(b"".join(GOOD))[:-9])

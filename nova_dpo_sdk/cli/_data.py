@@ -91,10 +91,9 @@ def _in_s3(arguments: argparse.Namespace, uri: str, rules: dict[str, str], wante
 
 def _kind_in_s3(data: Data, uri: str, wanted: str) -> str:
     """The kind of data in S3, told from their first lines unless it is wanted."""
-    with RangedStream(data.sources[:1], size=_HEAD, ahead=1) as ranges, BufferedReader(ranges) as stream:
-        packed = compression(stream)
-        plain = Unpacked(stream, packed, uri) if packed else stream
-        head = plain.read(_HEAD) or b""
+    with RangedStream(data.sources, size=_HEAD, ahead=1) as ranges, BufferedReader(ranges, _HEAD) as stream:
+        packed = compression(stream)  # of one object alone; those of several are unpacked already
+        head = (Unpacked(stream, packed, uri).read(_HEAD) or b"") if packed else stream.read1(_HEAD)
     with temporary(head[: head.rfind(b"\n") + 1] or head) as path, _told_as(path, uri):
         return _kind_of(path, uri, wanted)
 

@@ -235,7 +235,9 @@ def _check(nouns: Words) -> argparse.ArgumentParser:
     check.add_argument(
         "--rejected", metavar="BAD", help="the other records with reasons (default: GOOD.rejected.jsonl)"
     )
-    check.add_argument("--recipe", metavar="YAML", help="hold the data against this recipe, too, as what it trains on")
+    check.add_argument(
+        "--recipe", metavar="YAML", help="check the data as the kind this recipe trains on, and against it"
+    )
     check.add_argument(
         "--profile", action="store_true", help="say what the data are made of, too; of a large file, from a part of it"
     )

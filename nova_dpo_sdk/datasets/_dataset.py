@@ -320,7 +320,8 @@ class PreferenceDataset(Dataset):
         """Records that are in S3 already, in Nova's own layout; they are read where they are, without a local copy.
 
         Args:
-            uri: An object, `s3://bucket/key`, or a prefix: then every `.jsonl` file below it, as one data set.
+            uri: An object, `s3://bucket/key`, or a prefix: then every file below it that ends in `.jsonl` or
+                `.ndjson`, plain, gzip or zstd, as one data set.
             aws: Whose S3, such as `backend.aws`; when left out, the account and Region that boto3 finds by itself.
                 Asked at once: the bucket must be in its Region and account.
             rules: By rule code: `error`, `warning` or `off`, for every look at these data. See `RULES`.
@@ -393,7 +394,8 @@ class ChatDataset(Dataset):
         """Records that are in S3 already, in Nova's own layout; they are read where they are, without a local copy.
 
         Args:
-            uri: An object, `s3://bucket/key`, or a prefix: then every `.jsonl` file below it, as one data set.
+            uri: An object, `s3://bucket/key`, or a prefix: then every file below it that ends in `.jsonl` or
+                `.ndjson`, plain, gzip or zstd, as one data set.
             aws: Whose S3, such as `backend.aws`; when left out, the account and Region that boto3 finds by itself.
                 Asked at once: the bucket must be in its Region and account.
             nova2: Whether the records are for Nova 2 Lite.

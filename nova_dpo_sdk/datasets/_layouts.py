@@ -198,8 +198,7 @@ def _chosen_rejected(record: Record, notes: Notes) -> Pair:
         return Pair(head, chosen, rejected)
     prompt = _messages(record[key])
     if _is_whole(chosen, prompt) and _is_whole(rejected or chosen, prompt):
-        untold = [message for message in prompt if message[0] == "system" and message not in chosen]
-        return Pair(head + untold, chosen, rejected)
+        return Pair(head + _untold(prompt, head + chosen), chosen, rejected)
     return Pair(head + prompt, chosen, rejected)
 
 
@@ -212,13 +211,24 @@ def _is_whole(side: list[Message], prompt: list[Message]) -> bool:
     return all(turn in rest for turn in asked if turn[1] != "")
 
 
+def _untold(prompt: list[Message], told: list[Message]) -> list[Message]:
+    """The system messages of a prompt that are not among others, compared as `_spoken` compares."""
+    known = [_bare(content) for role, content in told if _is_system(role)]
+    return [message for message in prompt if _is_system(message[0]) and _bare(message[1]) not in known]
+
+
 def _spoken(messages: list[Message]) -> list[Message]:
     """Who says what, however the role is called and whatever white space is around a text."""
-    named = [(ROLES.get(role.lower(), role), _bare(content)) for role, content in messages]
-    return [message for message in named if message[0] != "system"]
+    return [(ROLES.get(role.lower(), role), _bare(content)) for role, content in messages if not _is_system(role)]
+
+
+def _is_system(role: str) -> bool:
+    return ROLES.get(role.lower()) == "system"
 
 
 def _bare(content: Any) -> Any:
+    if isinstance(content, str):
+        return content.strip()
     parts: list[Any] = content if is_list(content) else [content]
     texts: list[Any] = [part.get("text") if is_record(part) else part for part in parts]
     return "".join(texts).strip() if all(isinstance(text, str) for text in texts) else content

@@ -44,7 +44,8 @@ def own_line(kind: str, row: Row, record: Mapping[str, Any], notes: Notes, *, pr
     try:
         return _good_line(kind, row, record, notes, preferred=preferred)
     except Drop:
-        bare = _without_nulls(record, notes)
+        # In a file nobody has filled what is missing: a null inside a tool's input or result is its own.
+        bare = _without_nulls(record, notes, but=_OF_TOOLS)
         if bare == record:
             raise
         return _good_line(kind, bare, bare, notes, preferred=preferred)
@@ -100,14 +101,27 @@ def _listed(value: object) -> list[Any]:
     return value if is_list(value) else []
 
 
-def _without_nulls(value: Any, notes: Notes) -> Any:
-    """Tables fill every missing field with null; Nova takes none."""
+_OF_TOOLS = frozenset({"toolUse", "toolResult", "toolConfig"})
+
+
+def _without_nulls(value: Any, notes: Notes, *, but: frozenset[str] = frozenset()) -> Any:
+    """Tables fill every missing field with null; Nova takes none.
+
+    Args:
+        value: A part of a record.
+        notes: Where it is noted.
+        but: Fields whose values stay as they are.
+    """
     if is_record(value):
         if any(item is None for item in value.values()):
             notes.mend("null-field")
-        return {key: _without_nulls(item, notes) for key, item in value.items() if item is not None}
+        return {
+            key: item if key in but else _without_nulls(item, notes, but=but)
+            for key, item in value.items()
+            if item is not None
+        }
     if is_list(value):
-        return [_without_nulls(item, notes) for item in value]
+        return [_without_nulls(item, notes, but=but) for item in value]
     return value
 
 

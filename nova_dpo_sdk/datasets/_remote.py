@@ -221,6 +221,8 @@ def named(report: Report, begins: Sequence[Begin]) -> Report:
 
     def told(problem: Problem) -> Problem:
         begin = begins[bisect_right(offsets, problem.offset) - 1]
+        if problem.code == "compressed":  # one that is empty begins where the next one does
+            begin = next(each for each in begins if each.packed and each.offset == problem.offset)
         where = f"{begin.name} line {problem.line - begin.line + 1}"
         return replace(problem, message=f"{problem.message} ({where})")
 
