@@ -136,7 +136,9 @@ class Plan(Judged):
             self, objects=backend.render(self.recipe, self.digest), unresolved=backend.unresolved(), backend=backend
         )
         placeholders = {**self.unresolved, **here.unresolved}.values()
-        if _as_shown(self, placeholders) != _as_shown(here, placeholders):
+        # An account that only one of the two has learned may stand in what the caller wrote for both, such as an image.
+        account = backend.aws.known_account or self.backend.aws.known_account
+        if _as_shown(self, placeholders, account) != _as_shown(here, placeholders, account):
             raise ConfigurationError(
                 f"{self.name} was planned with other options than this client's backend has: what is sent would not be "
                 f"what was printed. Plan it with this client; after a failure, with attempt={self.attempt + 1}."
@@ -202,9 +204,9 @@ def _readable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _as_shown(plan: Plan, placeholders: Iterable[str]) -> str:
+def _as_shown(plan: Plan, placeholders: Iterable[str], account: str | None) -> str:
     """What would be sent, with the placeholders for what was not known to everybody."""
-    text, account = json.dumps(plan.objects, sort_keys=True), plan.backend.aws.known_account
+    text = json.dumps(plan.objects, sort_keys=True)
     for placeholder in placeholders:
         text = text.replace(account or placeholder, placeholder)
     return text

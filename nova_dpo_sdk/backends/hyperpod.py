@@ -27,6 +27,7 @@ from nova_dpo_sdk.backends._queue import Queue
 from nova_dpo_sdk.backends._status import fold, gone, judge
 from nova_dpo_sdk.catalog import Catalog, Platform, Technique
 from nova_dpo_sdk.errors import (
+    AWSError,
     CheckpointError,
     ClusterError,
     ConfigurationError,
@@ -568,8 +569,8 @@ class HyperPodBackend:
             raise CheckpointError(
                 f"The manifest {manifest.uri} names {manifest.checkpoint!r}, relative to the escrow location of the "
                 f"instance group that {ref.name} ran on, and there are {', '.join(sorted(places))}. Which one it is "
-                f"tells the job, which is gone, or the record of its plan, plans/{ref.name}/plan.json below the "
-                "output it was submitted with: use a client with that output.",
+                "tells the job, which is gone or not to be seen, or the record of its plan, "
+                f"plans/{ref.name}/plan.json below the output it was submitted with: use a client with that output.",
                 ref=str(ref),
             )
         return absolute(manifest, sorted(places), ref=str(ref))
@@ -580,7 +581,12 @@ class HyperPodBackend:
         if held is not None:
             with suppress(ValueError, KeyError, TypeError):
                 return str(json.loads(held.body)["target"]["instance_type"])
-        job = self.api().get_or_none(PYTORCHJOBS, self.namespace, ref.name)
+        try:
+            job = self.api().get_or_none(PYTORCHJOBS, self.namespace, ref.name)
+        except (AWSError, ClusterError) as error:
+            if error.may_pass:
+                raise
+            return None  # who may not look at jobs, or whose cluster is gone, knows as much as where the job is gone
         with suppress(LookupError, TypeError):
             master = (job or {})["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"][0]
             return next(str(each["value"]) for each in master["env"] if each["name"] == "INSTANCE_TYPE")

@@ -27,7 +27,8 @@ BADLY = (StageStatus.FAILED, StageStatus.STOPPED, StageStatus.REFUSED)
 def took(attempt: Attempt, now: datetime) -> timedelta:
     """How long an attempt has had replicas: from the first one's to its end, or until now.
 
-    Where it is not known since when it had any, from its job's being there: at most that long, see `is_at_most`.
+    Where it is not known since when it had any, from its job's being there: at most that long, see `is_at_most`. What
+    a job had before it was preempted is not counted if nobody looked at it until it was let in again.
     """
     begun = since(attempt)
     return max(timedelta(0), (attempt.ended_at or now) - begun) if begun else timedelta(0)

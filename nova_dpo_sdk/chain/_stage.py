@@ -337,7 +337,8 @@ class Stage:
 
     def _write_claim(self, record: StageRecord, plan: Plan) -> None:
         store = self._place.store
-        record = record.replace(plan=plan.resolved().to_dict())  # what will be sent, without placeholders
+        sent = plan.on(self._place.client.backend)  # without placeholders
+        record = record.replace(plan=sent.to_dict())
         held = store.claim(record) if self._held is None else store.advance(self._held, record)
         if held is None:
             raise _Overtaken
@@ -415,7 +416,10 @@ class Stage:
         self._outage = None  # only here: that the record can be read does not say that the rest can be done
 
     def _see_start(self, snapshot: JobSnapshot) -> None:
-        """Keep when it first had an instance: later pods, or none, tell another moment."""
+        """Keep when it first had an instance, as far as was seen: later pods, or none, tell another moment.
+
+        Of a job that lost its first pods before anybody looked, such as by preemption, the hours before are not known.
+        """
         if self.record.current.started_at is not None:
             return
         started = snapshot.started_at or self._asked_start(snapshot)
@@ -464,9 +468,13 @@ class Stage:
 
     def catch_up(self) -> None:
         """Read the record again, and do what it leaves to be done."""
+        job, ended = self._job, self._ended
         self._read()
         self._go_on()
         self._behind = False
+        if ended is not None and not self.is_over and job and self._job and job.ref == self._job.ref:
+            self._job.remember(ended[0])
+            self._ended = ended  # its manifest is waited for no longer because of this
 
     def wait_anew(self) -> None:
         """Forget that an earlier wait ended because the platform did not answer: that was no end of the stage."""
@@ -511,8 +519,14 @@ class Stage:
 
     @property
     def _lasted(self) -> float:
-        """Seconds for which its job has been in trouble, whoever has seen it."""
-        since = self.record.current.trouble_since
+        """Seconds for which its job has been in this trouble, whoever has seen it.
+
+        One that ended and came back while nobody looked began when the platform says. What it says of a crash loop is
+        its last crash.
+        """
+        since, seen = self.record.current.trouble_since, self._trouble
+        if since and seen and seen.since and seen.status is not JobStatus.DEGRADED:
+            since = max(since, seen.since)
         return (self._place.now() - since).total_seconds() if since else 0.0
 
     def _bear(self, snapshot: JobSnapshot) -> None:
@@ -562,6 +576,8 @@ class Stage:
                     ended_at=(snapshot.since if snapshot.status is JobStatus.SUCCEEDED else None) or now,
                     outcome=Outcome.SUCCEEDED,
                     checkpoint=checkpoint.uri,
+                    trouble="",  # it may have ended between two looks
+                    trouble_since=None,
                 ),
             )
         )
@@ -569,7 +585,12 @@ class Stage:
 
     def _failed(self, snapshot: JobSnapshot) -> None:
         if is_infrastructure(snapshot) and self._tries_left(self.record):
-            self._next_attempt(Outcome.FAILED, snapshot)
+            try:
+                self._next_attempt(Outcome.FAILED, snapshot)
+            except DatasetError:
+                if self.record.current.job == self.job.name:  # no next attempt can be planned: this one failed anyway
+                    self._end(StageStatus.FAILED, Outcome.FAILED, snapshot.reason, snapshot.message, snapshot.since)
+                raise
             return
         self._end(StageStatus.FAILED, Outcome.FAILED, snapshot.reason, snapshot.message, snapshot.since)
         self.error = _failure(self.record, snapshot)

@@ -90,6 +90,7 @@ class Waiter:
         followed = [stage for stage in waiting if stage.is_followed and not stage.is_behind]
         if not followed:
             self._place.clock.sleep(pause)
+            self._outage.answered()  # nothing was asked meanwhile
             return
         try:
             self._follow(followed, pause)

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 from nova_dpo_sdk.chain import StageStatus
 from nova_dpo_sdk.chain._show import is_at_most, stage_took
-from nova_dpo_sdk.errors import DatasetError, Finding, JobFailedError, NovaError, PlanRejectedError
+from nova_dpo_sdk.errors import (
+    AWSError,
+    ClusterError,
+    DatasetError,
+    Finding,
+    JobFailedError,
+    NovaError,
+    PlanRejectedError,
+)
 from nova_dpo_sdk.sweep._results import SweepResults, TrialResult, replica_hours
 
 if TYPE_CHECKING:
@@ -118,7 +126,9 @@ class Run:
                 if self._limits.capped and isinstance(stage.error, JobFailedError) and stage.record.status.is_under_way:
                     stage.job.cancel()
                 self._results[name] = self._result(trial, stage=stage)
-                self._spent[name] = self._results[name].replica_hours
+                # What could not be looked at for too long runs on all the same, and may take what it was planned for.
+                lost = isinstance(stage.error, (AWSError, ClusterError)) and stage.record.status.is_under_way
+                self._spent[name] = self._limits.worst(trial) if lost else self._results[name].replica_hours
 
     def _result(self, trial: Trial, *, stage: Stage | None = None, error: str = "") -> TrialResult:
         record = stage.record if stage else self._chain.record(trial.stage)
