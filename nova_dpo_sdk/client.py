@@ -138,11 +138,7 @@ class NovaClient:
     def _may_run(self, plan: Plan) -> None:
         if not plan.ok:
             raise PlanRejectedError(f"{plan.name} has errors; nothing was sent:", plan.errors)
-        if plan.target != self.backend.identity() or plan.inputs.output != self.output:
-            raise ConfigurationError(
-                f"{plan.name} was planned for {plan.target} and {plan.inputs.output}; this client is one for "
-                f"{self.backend.identity()} and {self.output}. Plan it with this client."
-            )
+        plan.expect_place(self.backend, self.output, "this client")
 
     def submit(
         self,

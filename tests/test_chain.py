@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -74,6 +75,17 @@ def test_the_intent_is_what_was_sent_without_placeholders(nova, chats):
     held = nova.backend.api().get(PYTORCHJOBS, "kubeflow", sent["metadata"]["name"])
     assert held["spec"]["pytorchReplicaSpecs"] == sent["spec"]["pytorchReplicaSpecs"]
     assert "<account>" not in json.dumps(sent)
+
+
+def test_the_intent_of_another_clients_plan_has_no_placeholders_in_any_attempt(cloud, clock, nova, chats):
+    planner = NovaClient(cloud.hyperpod(account=None), output=cloud.output)
+    plan = planner.plan(SFT, chats)
+    assert "<account>" in plan.to_json()
+    stage = nova.chain("tone").start_plan("sft", plan)
+    assert "<account>" not in json.dumps(nova.chain("tone").record("sft").plan)
+    stage.see(replace(stage.job.status(), status=JobStatus.FAILED, reason="NodeLost", since=clock.now()))
+    assert stage.record.current.number == 2
+    assert "<account>" not in json.dumps(nova.chain("tone").record("sft").plan)
 
 
 def test_a_deadline_is_said_as_people_say_it(nova, chats):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from nova_dpo_sdk import LoRA, NovaClient, NovaModel, SFTRecipe
+from nova_dpo_sdk import JobStatus, LoRA, NovaClient, NovaModel, SFTRecipe
 from nova_dpo_sdk.backends._kubernetes import CONFIGMAPS, PYTORCHJOBS
-from nova_dpo_sdk.chain import Outcome, StagePolicy
-from nova_dpo_sdk.errors import JobFailedError, JobTimeoutError
+from nova_dpo_sdk.chain import Outcome, StagePolicy, StageStatus
+from nova_dpo_sdk.errors import DatasetError, JobFailedError, JobTimeoutError
 
 SFT = SFTRecipe(name="support-sft", model=NovaModel.LITE, replicas=4, tuning=LoRA(alpha=64), warmup_steps=1)
 CHANGED = SFT.replace(max_epochs=1)
@@ -151,3 +152,62 @@ def test_of_two_who_see_a_trouble_the_first_tells_since_when(cloud, clock, nova,
     with pytest.raises(JobFailedError):
         late.result(timeout=1000)
     assert clock.now() - since < timedelta(seconds=1900)
+
+
+def test_a_trouble_that_came_back_while_nobody_looked_is_a_new_one(cloud, clock, nova, chats):
+    stage = nova.chain("tone").start("sft", SFT, chats)
+    node_lost = replace(stage.job.status(), status=JobStatus.STALLED, reason="NodeLost")
+    stage.see(replace(node_lost, since=clock.now()))
+    clock.advance(86_400)
+    again = NovaClient(cloud.hyperpod(), output=cloud.output).chain("tone").start("sft", SFT, chats)
+    again.see(replace(node_lost, since=clock.now() - timedelta(seconds=60)))
+    assert [each.outcome for each in again.record.attempts] == [None]
+    clock.advance(1800)
+    again.look()
+    assert [each.outcome for each in again.record.attempts] == [Outcome.ABANDONED, None]
+
+
+def test_a_trouble_that_ended_with_the_job_is_not_kept(cloud, clock, nova, chats):
+    cloud.script_fault("image-pull", lasts=600)
+    chain = nova.chain("tone")
+    with pytest.raises(JobTimeoutError):
+        chain.start("sft", SFT, chats).result(timeout=60)
+    assert chain.record("sft").current.trouble == "degraded"
+    clock.advance(7200)
+    assert chain.start("sft", SFT, chats).result().uri
+    assert (chain.record("sft").current.trouble, chain.record("sft").current.trouble_since) == ("", None)
+
+
+def test_an_attempt_that_failed_is_written_down_though_its_data_changed_before_the_next(nova, chats):
+    chain = nova.chain("tone")
+    stage = chain.start("sft", SFT, chats)
+    lines = chats.path.read_text(encoding="utf-8")
+    chats.path.write_text("", encoding="utf-8")
+    with pytest.raises(DatasetError, match="attempt 2 would train on other data"):
+        stage.see(replace(stage.job.status(), status=JobStatus.FAILED, reason="NodeLost"))
+    record = chain.record("sft")
+    assert (record.status, record.current.outcome) == (StageStatus.FAILED, Outcome.FAILED)
+    chats.path.write_text(lines, encoding="utf-8")
+    assert chain.start("sft", SFT, chats).record.current.number == 2
+
+
+@pytest.mark.parametrize("stopped", ["at once", "by the next run"])
+def test_a_lost_job_is_stopped_though_its_data_changed_before_the_next_attempt(cloud, nova, chats, stopped):
+    nova.backend.poll_interval = 300.0
+    chain = nova.chain("tone")
+    stage = chain.start("sft", SFT, chats)
+    cloud.script_fault("node-loss", after=5)
+    cancel = nova.backend.cancel
+    if stopped == "by the next run":
+        nova.backend.cancel = die
+    with pytest.raises(DatasetError if stopped == "at once" else KeyboardInterrupt):
+        stage.result(on_update=lambda _: chats.path.write_text("", encoding="utf-8"))
+    nova.backend.cancel = cancel
+    record = chain.record("sft")
+    assert (record.status, record.current.outcome) == (StageStatus.FAILED, Outcome.ABANDONED)
+    assert (record.current.reason, record.current.retryable) == ("NodeLost", True)
+    if stopped == "by the next run":
+        assert jobs(nova) == [record.current.job]
+        with pytest.raises(DatasetError, match="attempt 2 would train on other data"):
+            chain.start_plan("sft", stage.plan)
+    assert jobs(nova) == []

@@ -95,6 +95,18 @@ def test_a_plan_is_sent_by_another_client_of_its_place_with_what_that_one_knows(
     assert "<account>" not in body(sender, "plans", plan.name, "plan.json").decode()
 
 
+def test_the_own_account_may_stand_in_what_the_caller_wrote(cloud, chats):
+    options = HyperPodOptions(
+        image=f"{cloud.account}.dkr.ecr.us-east-1.amazonaws.com/mine:1",
+        annotations={"owner": f"arn:aws:iam::{cloud.account}:role/tuning"},
+    )
+    planner, sender = (NovaClient(cloud.hyperpod(account=None, options=options), output=cloud.output) for _ in range(2))
+    plan = planner.plan(SFT, chats)
+    assert plan.unresolved
+    sender.submit(plan)
+    assert jobs(sender) == [plan.name]
+
+
 @pytest.mark.parametrize("act", ["check", "submit", "prepare"])
 def test_a_plan_is_not_sent_by_a_client_that_would_send_something_else(cloud, nova, chats, act):
     longer = NovaClient(cloud.hyperpod(options=HyperPodOptions(backoff_limit=9)), output=cloud.output)

@@ -54,6 +54,18 @@ def test_without_a_record_the_job_tells_where_it_ran_and_nobody_guesses(p4d_job)
         other.backend.checkpoint_uri(ref, other.output, None)
 
 
+def test_without_a_record_who_may_not_look_at_jobs_finds_the_only_place(cloud, nova, chats):
+    cloud.script_fault("manifest-relative")
+    job = nova.submit(nova.plan(SFT, chats))
+    uri = job.result().uri
+    nova.backend.aws.write(
+        nova.output.join("plans", job.name, "plan.json"), b'{"target": null}', content_type="application/json"
+    )
+    cloud.faults.answer("*", 403, code="Forbidden", service="kubernetes", times=100)
+    other = NovaClient(cloud.hyperpod(), output=cloud.output)
+    assert other.backend.checkpoint_uri(JobRef.parse(job.ref), other.output, None) == uri
+
+
 def test_a_finished_run_is_found_again_when_its_group_was_scaled_down(cloud, nova, chats):
     job = nova.submit(nova.plan(SFT, chats))
     taught = job.result()

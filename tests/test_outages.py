@@ -14,6 +14,7 @@ from nova_dpo_sdk.backends._kubernetes import PYTORCHJOBS
 from nova_dpo_sdk.chain import Outcome, StagePolicy, StageStatus
 from nova_dpo_sdk.errors import (
     AccessDeniedError,
+    CheckpointError,
     ClusterError,
     JobFailedError,
     JobStoppedError,
@@ -124,6 +125,44 @@ def test_a_stage_whose_manifest_alone_cannot_be_read_ends_as_soon(cloud, clock, 
         stage.result()
     assert OUTAGE < clock.monotonic() - begun < OUTAGE + 240
     assert len(cloud.requests) - sent < 500
+
+
+def when_it_is(clock, moment, begin):
+    """Begin something as soon as the clock has come so far, and do it again whenever the given seconds have passed."""
+    sleep, due = clock.sleep, [moment]
+
+    def watched(seconds):
+        sleep(seconds)
+        if clock.monotonic() >= due[0]:
+            due[0] = clock.monotonic() + (begin() or math.inf)
+
+    clock.sleep = watched
+
+
+def test_two_short_outages_are_not_one_long_one(cloud, clock, nova, chats):
+    stage = nova.chain("tone").start("sft", SFT, chats)
+
+    def s3_recovers_and_then_the_cluster_is_busy():
+        cloud.faults.clear()
+        cluster_is_busy(cloud)
+
+    when_it_is(clock, clock.monotonic() + OUTAGE - 60, s3_recovers_and_then_the_cluster_is_busy)
+    assert stage.result(on_update=once_seen(lambda: s3_is_busy(cloud, EVER), JobStatus.SUCCEEDED)).uri
+    assert clock.monotonic() > OUTAGE
+
+
+def test_the_wait_for_a_manifest_ends_though_s3_hiccups_now_and_then(cloud, clock, nova, chats):
+    cloud.script_fault("manifest-missing")
+    stage = nova.chain("tone").start("sft", SFT, chats)
+
+    def hiccup():
+        cloud.faults.answer("*", 503, code="SlowDown", target="*manifest.json", times=5)
+        return 300
+
+    when_it_is(clock, 60, hiccup)
+    with pytest.raises(CheckpointError, match="manifest"):
+        stage.result(timeout=7200)
+    assert 600 < clock.monotonic() < 900
 
 
 def test_a_stage_ends_at_once_when_s3_refuses_its_credentials(cloud, clock, nova, chats):

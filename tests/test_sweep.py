@@ -304,7 +304,23 @@ def test_a_trial_is_not_tried_again_on_other_data(nova, cloud, pairs):
 
     results = plan.run("betas", policy=StagePolicy(retries=1), on_update=change)
     assert "attempt 2 would train on other data" in results.trials[0].error
-    assert jobs(nova) == [plan.plans[0].name]
+    assert jobs(nova) == []  # the lost one was stopped all the same
+
+
+@pytest.mark.parametrize("limits", [{"max_concurrent": 1}, {"max_replica_hours": 12, "trial_hours": 2}])
+def test_a_trial_that_was_lost_sight_of_in_an_outage_still_counts(nova, cloud, pairs, limits):
+    plan = nova.sweep(DPO, beta=[0.05, 0.1]).plan(pairs, allow=QUIET, **limits)
+    first = plan.plans[0].name
+
+    def hide(*_):
+        cloud.faults.answer("*", 503, code="SlowDown", target="*betas/*beta-0p05.json", times=2000)
+
+    results = plan.run("betas", on_update=hide)
+    assert [each.status for each in results] == ["in trouble", "left out"]
+    assert results.trials[1].error == "No room was left beside 1 trial out of sight that may run on. Run it again."
+    assert jobs(nova) == [first]
+    cloud.faults.clear()
+    assert len(plan.run("betas").finished) == 2
 
 
 def test_a_sweep_runs_on_chains_of_the_place_that_it_was_planned_for(nova, cloud, pairs):

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 80
 _HIDDEN = "Environment."
-"""What a caller sets in a container may be secret: that it differs is told, not how."""
+"""Values of the environment are left out: messages and logs go to more places than a plan, which shows them."""
 
 
 def differences(then: object, now: object) -> tuple[str, ...]:

@@ -123,6 +123,23 @@ class Plan(Judged):
         objects = self.backend.render(self.recipe, self.digest)
         return replace(self, objects=objects, unresolved=self.backend.unresolved())
 
+    def expect_place(self, backend: Backend, output: S3Uri, who: str) -> None:
+        """Make sure that this plan is for the place where a backend runs jobs, and for an output.
+
+        Args:
+            backend: Where jobs run.
+            output: Where everything is kept.
+            who: Whose they are, to tell: the subject of a sentence.
+
+        Raises:
+            ConfigurationError: It is for another place, or another output.
+        """
+        if self.target != backend.identity() or self.inputs.output != output:
+            raise ConfigurationError(
+                f"{self.name} was planned for {self.target} and {self.inputs.output}; {who} runs on "
+                f"{backend.identity()} and {output}. Plan it with this client, or use the one that planned it."
+            )
+
     def on(self, backend: Backend) -> Plan:
         """The same plan with what a backend of the same place has learned from AWS.
 

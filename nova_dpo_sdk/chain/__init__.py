@@ -208,11 +208,7 @@ class Chain:
         Raises:
             ConfigurationError: It is for another one.
         """
-        if plan.target != self._client.backend.identity() or plan.inputs.output != self._client.output:
-            raise ConfigurationError(
-                f"{plan.name} was planned for {plan.target} and {plan.inputs.output}; chain {self.name} runs on "
-                f"{self._client!r}. Plan it with that client, or use a chain of the one that planned it."
-            )
+        plan.expect_place(self._client.backend, self._client.output, f"chain {self.name}")
 
     def gather(
         self,

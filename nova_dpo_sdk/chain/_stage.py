@@ -337,12 +337,17 @@ class Stage:
 
     def _write_claim(self, record: StageRecord, plan: Plan) -> None:
         store = self._place.store
-        sent = plan.on(self._place.client.backend)  # without placeholders
-        record = record.replace(plan=sent.to_dict())
+        record = record.replace(plan=self._as_sent(plan))
         held = store.claim(record) if self._held is None else store.advance(self._held, record)
         if held is None:
             raise _Overtaken
         self._held = held
+
+    def _as_sent(self, plan: Plan) -> dict[str, object]:
+        """A plan as this chain's client sends it: without the placeholders of what its own has not learned."""
+        backend = self._place.client.backend
+        backend.resolve()
+        return plan.on(backend).to_dict()
 
     def _submit_claimed(self) -> bool:
         """Go on from a claim: the job may be there or not, and a second create finds the first."""
@@ -585,12 +590,7 @@ class Stage:
 
     def _failed(self, snapshot: JobSnapshot) -> None:
         if is_infrastructure(snapshot) and self._tries_left(self.record):
-            try:
-                self._next_attempt(Outcome.FAILED, snapshot)
-            except DatasetError:
-                if self.record.current.job == self.job.name:  # no next attempt can be planned: this one failed anyway
-                    self._end(StageStatus.FAILED, Outcome.FAILED, snapshot.reason, snapshot.message, snapshot.since)
-                raise
+            self._next_attempt(Outcome.FAILED, snapshot)
             return
         self._end(StageStatus.FAILED, Outcome.FAILED, snapshot.reason, snapshot.message, snapshot.since)
         self.error = _failure(self.record, snapshot)
@@ -618,6 +618,7 @@ class Stage:
         return record.current.retryable and self._tries_left(record)
 
     def _try_again(self, record: StageRecord) -> bool:
+        self._place.stop_given_up(record)  # the next attempt may be one that cannot be planned
         try:
             self._claim_next(record.attempts)
         except _Overtaken:
@@ -625,16 +626,22 @@ class Stage:
         return self._submit_claimed()
 
     def _next_attempt(self, outcome: Outcome, snapshot: JobSnapshot) -> None:
+        # What is given up has held its instances until now, since whenever it has been in trouble.
+        ended_at = (snapshot.since if outcome is Outcome.FAILED else None) or self._place.now()
         ended = _ending_in(
             self.record,
-            # What is given up has held its instances until now, since whenever it has been in trouble.
-            ended_at=(snapshot.since if outcome is Outcome.FAILED else None) or self._place.now(),
+            ended_at=ended_at,
             outcome=outcome,
             reason=snapshot.reason,
             message=snapshot.message,
             retryable=True,
         )
-        self._claim_next(ended)
+        try:
+            self._claim_next(ended)
+        except DatasetError:  # no next attempt can be planned, and this one is over all the same
+            self._end(StageStatus.FAILED, outcome, snapshot.reason, snapshot.message, ended_at)
+            self._place.stop_given_up(self.record)
+            raise
         self._go_on()
 
     def _go_on(self) -> None:
@@ -649,13 +656,13 @@ class Stage:
         numbers = [each.number for each in ended if each.digest == self._script.digest]
         plan = self._attempt(1 + max(numbers, default=0))
         now = self._place.now()
-        mine = _attempt_at(plan, self._script.digest, now)
+        mine, sent = _attempt_at(plan, self._script.digest, now), self._as_sent(plan)
         self._trouble = self._ended = None
         self._write(
             lambda record: record.replace(
                 status=StageStatus.CLAIMED,
                 digest=self._script.digest,
-                plan=plan.to_dict(),
+                plan=sent,
                 attempts=(*ended, mine),
                 finished_at=None,
                 submitted_at=None,
@@ -669,7 +676,7 @@ class Stage:
     ) -> None:
         now = self._place.now()
         last = self.job.last
-        retryable = outcome is Outcome.FAILED and last is not None and is_infrastructure(last)
+        retryable = outcome in (Outcome.FAILED, Outcome.ABANDONED) and last is not None and is_infrastructure(last)
         self._write(
             lambda record: record.replace(
                 status=status,

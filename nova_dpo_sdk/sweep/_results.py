@@ -35,8 +35,8 @@ class TrialResult:
 
     Attributes:
         trial: Which one.
-        status: `finished`, `failed`, `stopped` or `refused`; `in trouble` when its job does not get on; `left out`
-            when a cap left no room.
+        status: `finished`, `failed`, `stopped` or `refused`; `in trouble` when its job does not get on, or could
+            not be looked at; `left out` when a cap left no room.
         checkpoint: What it left; None unless it finished.
         job: Its last job; None when it had none.
         took: How long its attempts together had replicas, from the first one's.

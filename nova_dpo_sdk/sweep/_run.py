@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nova_dpo_sdk._words import plural
 from nova_dpo_sdk.chain import StageStatus
 from nova_dpo_sdk.chain._show import is_at_most, stage_took
 from nova_dpo_sdk.errors import (
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _IN_TROUBLE = "in trouble"
-"""A trial whose job does not get on, and is not over."""
+"""A trial whose job does not get on, or cannot be looked at, and is not over."""
 
 
 class Run:
@@ -51,6 +52,7 @@ class Run:
         self._clock = client.backend.clock
         self._running: dict[str, tuple[Trial, Stage]] = {}
         self._results: dict[str, TrialResult] = {}
+        self._lost: set[str] = set()
         self._known = {trial.stage: chain.record(trial.stage) for trial in planned.sweep}
         self._spent = {
             name: replica_hours(record, self._clock.now())
@@ -70,7 +72,7 @@ class Run:
             self._chain.first(stages, timeout=max(0.0, ends - self._clock.monotonic()), on_update=self._tell)
             self._take_down()
         for trial in waiting:
-            self._results[trial.stage] = TrialResult(trial, "left out", error="The cap on replica-hours left no room.")
+            self._results[trial.stage] = TrialResult(trial, "left out", error=self._why_no_room())
         return SweepResults(
             self._planned.sweep.recipe.name, [self._results[each.stage] for each in self._planned.sweep]
         )
@@ -103,7 +105,7 @@ class Run:
         except DatasetError:
             raise  # all trials are trained on the same data
         except NovaError as error:
-            self._results[trial.stage] = self._result(trial, error=str(error))
+            self._take_in(self._result(trial, error=str(error)), error)
             return True
         self._running[trial.stage] = trial, stage
         self._take_down()
@@ -111,7 +113,7 @@ class Run:
 
     def _has_room(self, trial: Trial) -> bool:
         most, cap = self._limits.max_concurrent, self._limits.max_replica_hours
-        if most is not None and len(self._running) >= most:
+        if most is not None and len(self._running) + len(self._lost) >= most:
             return False
         if cap is None:
             return True
@@ -125,10 +127,21 @@ class Run:
                 del self._running[name]
                 if self._limits.capped and isinstance(stage.error, JobFailedError) and stage.record.status.is_under_way:
                     stage.job.cancel()
-                self._results[name] = self._result(trial, stage=stage)
-                # What could not be looked at for too long runs on all the same, and may take what it was planned for.
-                lost = isinstance(stage.error, (AWSError, ClusterError)) and stage.record.status.is_under_way
-                self._spent[name] = self._limits.worst(trial) if lost else self._results[name].replica_hours
+                self._take_in(self._result(trial, stage=stage), stage.error)
+
+    def _take_in(self, result: TrialResult, error: NovaError | None) -> None:
+        """Keep how a trial ended, and what it took: all that it may take when it was lost sight of, as it runs on."""
+        trial = result.trial
+        self._results[trial.stage] = result
+        lost = result.status == _IN_TROUBLE and isinstance(error, (AWSError, ClusterError))
+        if lost:
+            self._lost.add(trial.stage)
+        self._spent[trial.stage] = self._limits.worst(trial) if lost else result.replica_hours
+
+    def _why_no_room(self) -> str:
+        if not self._lost:
+            return "The cap on replica-hours left no room."
+        return f"No room was left beside {plural(len(self._lost), 'trial')} out of sight that may run on. Run it again."
 
     def _result(self, trial: Trial, *, stage: Stage | None = None, error: str = "") -> TrialResult:
         record = stage.record if stage else self._chain.record(trial.stage)
