@@ -190,6 +190,7 @@ class Stage:
             JobStoppedError: Its job was stopped or deleted by somebody.
             JobTimeoutError: The time is up; the job runs on.
             CheckpointError: Its job succeeded, but no usable manifest appeared within ten minutes.
+            DatasetError: Its job was lost, and its data changed, so that no next attempt can be planned.
         """
         from nova_dpo_sdk.chain._wait import Waiter
 
