@@ -185,7 +185,9 @@ def test_a_null_inside_a_tool_s_input_of_a_file_is_its_own():
     record = {
         "schemaVersion": "bedrock-conversation-2024",
         "system": None,
-        "toolConfig": {"tools": [{"toolSpec": {"name": "look", "inputSchema": {"json": {"default": None}}}}]},
+        "toolConfig": {
+            "tools": [{"toolSpec": {"name": "look", "inputSchema": {"json": {"type": "object", "default": None}}}}]
+        },
         "messages": [
             {"role": "user", "content": [{"text": "Q"}]},
             {"role": "assistant", "content": [use]},
