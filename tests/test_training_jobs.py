@@ -899,7 +899,7 @@ def test_a_request_that_the_sdk_would_not_send_as_it_is_is_not_sent(cloud, nova,
     plan = nova.plan(SFT, chats)
     odd = dataclasses.replace(plan, objects=(plan.objects[0], {**plan.objects[1], **change}))
     with pytest.raises(ConfigurationError, match=says):
-        nova.submit(odd, check=False)
+        nova.backend.submit(odd)
     assert created(cloud) == []
 
 
